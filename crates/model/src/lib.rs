@@ -1,1 +1,27 @@
-//! nephos.
+//! The nouns of nephos: identifiers, states, roles, scopes, faults and the clock.
+//!
+//! Pure values and decisions only. Deliberately not here: async runtimes, SQL, HTTP and serialization; how a value
+//! looks on the wire is the business of the HTTP surfaces.
+
+pub mod clock;
+pub mod compute;
+pub mod entropy;
+pub mod event;
+pub mod fault;
+pub mod id;
+pub mod image;
+pub mod key;
+pub mod label;
+pub mod name;
+pub mod operation;
+pub mod page;
+pub mod region;
+pub mod role;
+pub mod scope;
+pub mod size;
+pub mod ssh_key;
+pub mod tenant;
+
+pub use clock::{Clock, Timestamp};
+pub use entropy::Entropy;
+pub use fault::{Code, Detail, Fault, Place};
