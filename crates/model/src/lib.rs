@@ -3,6 +3,7 @@
 //! Pure values and decisions only. Deliberately not here: async runtimes, SQL, HTTP and serialization; how a value
 //! looks on the wire is the business of the HTTP surfaces.
 
+pub mod api_key;
 pub mod clock;
 pub mod compute;
 pub mod entropy;
@@ -15,12 +16,14 @@ pub mod label;
 pub mod name;
 pub mod operation;
 pub mod page;
+pub mod project;
 pub mod region;
 pub mod role;
 pub mod scope;
 pub mod size;
 pub mod ssh_key;
 pub mod tenant;
+pub mod workspace;
 
 pub use clock::{Clock, Timestamp};
 pub use entropy::Entropy;

@@ -2,7 +2,28 @@
 
 use std::fmt;
 
+use crate::clock::Timestamp;
+use crate::id::SshKeyId;
 use crate::name::NameError;
+
+/// A public key that a workspace keeps for its computes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshKey {
+    /// Its id.
+    pub id: SshKeyId,
+    /// Its name, unique in the workspace.
+    pub name: String,
+    /// Algorithm and base64.
+    pub public_key: String,
+    /// As OpenSSH prints it.
+    pub fingerprint: String,
+    /// Changes with every write of the row.
+    pub version: i64,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When it last changed.
+    pub updated_at: Timestamp,
+}
 
 /// Characters in a public key at most: an RSA key of 16,384 bits has under 3,000.
 pub const PUBLIC_KEY_CHARS_MAX: usize = 8_192;
