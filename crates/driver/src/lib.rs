@@ -4,6 +4,10 @@
 //! repeated after a crash at any line. What it must remember about a machine it either finds again on its host or hands
 //! back as [`Notes`], which the control plane keeps in the machine's row.
 
+#[cfg(feature = "testing")]
+pub mod conformance;
+pub mod simulator;
+
 use std::fmt;
 
 use nephos_model::Timestamp;
@@ -175,8 +179,10 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Removes every trace of the machine, running or not; nothing there is success.
     async fn discard(&self, id: ComputeId) -> Result<(), DriverError>;
 
-    /// Makes the disk anew from the image at the next [`Driver::converge`]; the machine must be stopped.
-    async fn wipe(&self, machine: &Machine) -> Result<(), DriverError>;
+    /// Throws the disk away and says what there is then: [`Seen::Absent`], or [`Seen::Stopped`] with [`Halt::Fresh`] where
+    /// the new disk takes no time. The next [`Driver::converge`] makes it from the image anew. Nothing there is success; a
+    /// machine that is not stopped is an error and left as it is.
+    async fn wipe(&self, machine: &Machine) -> Result<Report, DriverError>;
 
     /// Every machine of which there is any trace on the host, for the search for orphans.
     async fn machines(&self) -> Result<Vec<ComputeId>, DriverError>;
