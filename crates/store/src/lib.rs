@@ -1,1 +1,141 @@
-//! nephos.
+//! The storage engine and, one file per noun, the program's queries.
+//!
+//! Owns: the two database engines behind one SQL text, batches with guards, migrations, and every SQL statement.
+//! Deliberately not here: permission, idempotency, wording of faults. Callers map a [`Miss`] to their own error.
+//!
+//! Reads see one snapshot each. A write is a [`Batch`]; when [`Store::write`] answers it is durable.
+//!
+//! ```
+//! use nephos_store::{Batch, Miss, SqliteOptions, Store, params, sql};
+//!
+//! sql! {
+//!     CREATE = "CREATE TABLE counters (name TEXT NOT NULL PRIMARY KEY, value BIGINT NOT NULL)";
+//!     INSERT = "INSERT INTO counters (name, value) VALUES ($1, $2)";
+//!     RAISE = "UPDATE counters SET value = value + $2 WHERE name = $1 RETURNING value";
+//! }
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let store = Store::open_sqlite(folder.path().join("state.db"), SqliteOptions::default()).await?;
+//! store.write(CREATE.bind([]).into()).await?;
+//! store.write(INSERT.bind(params!["visits", 0_i64]).into()).await?;
+//!
+//! let rows = store.write(RAISE.bind(params!["visits", 2_i64]).must(1, Miss("no such counter")).into()).await?;
+//! assert_eq!(rows[0][0].int(0)?, 2);
+//!
+//! let missed = store.write(RAISE.bind(params!["nothing", 1_i64]).must(1, Miss("no such counter")).into()).await;
+//! assert_eq!(missed.unwrap_err().missed(), Some(Miss("no such counter")));
+//! # Ok::<(), nephos_store::StoreError>(()) }).unwrap();
+//! ```
+
+mod batch;
+mod engine;
+mod error;
+pub mod sql;
+mod value;
+
+use std::path::PathBuf;
+
+pub use batch::{Batch, Expect, Miss, STATEMENTS_MAX, Statement};
+pub use engine::sqlite::SqliteOptions;
+pub use engine::{Counts, Engine};
+pub use error::{Cause, Result, StoreError};
+#[doc(hidden)]
+pub use linkme;
+pub use sql::Sql;
+pub use value::{Row, Value};
+
+use engine::sqlite::Sqlite;
+
+/// A database on either engine. Clones share it.
+#[derive(Clone)]
+pub struct Store {
+    backend: Backend,
+}
+
+#[derive(Clone)]
+enum Backend {
+    Sqlite(Sqlite),
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store")
+            .field("engine", &self.engine())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the `SQLite` database at `path`, or creates it. Its folder must exist.
+    ///
+    /// Fails with [`StoreError::Damaged`] or [`StoreError::Full`], which say what is wrong with the file or folder.
+    pub async fn open_sqlite(path: impl Into<PathBuf>, options: SqliteOptions) -> Result<Self> {
+        let path = path.into();
+        let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, &options)).await;
+        let sqlite = opened
+            .unwrap_or_else(|_| Err(StoreError::unavailable("opening it ended by a panic")))?;
+        Ok(Self {
+            backend: Backend::Sqlite(sqlite),
+        })
+    }
+
+    /// Which engine the store runs on.
+    pub fn engine(&self) -> Engine {
+        match &self.backend {
+            Backend::Sqlite(_) => Engine::Sqlite,
+        }
+    }
+
+    /// The rows of one statement that only reads.
+    pub async fn read(&self, statement: Statement) -> Result<Vec<Row>> {
+        let mut rows = self.read_all(vec![statement]).await?;
+        Ok(rows.pop().unwrap_or_default())
+    }
+
+    /// The rows of several statements that only read, all from one snapshot. Answers are in the statements' order.
+    pub async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.read_all(statements).await,
+        }
+    }
+
+    /// Does all of the batch, durably, or nothing of it. Answers the rows of each statement in order; a statement
+    /// without `RETURNING` has none. A caller that is dropped midway leaves the batch either done or not begun.
+    pub async fn write(&self, batch: Batch) -> Result<Vec<Vec<Row>>> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.write(batch).await,
+        }
+    }
+
+    /// What the store has done since it was opened.
+    pub fn counts(&self) -> Counts {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.counts(),
+        }
+    }
+
+    /// Succeeds when the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        self.read(PING.bind([])).await.map(|_| ())
+    }
+
+    /// Finishes what has been asked for, then refuses everything with [`StoreError::Unavailable`].
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+
+    /// Writes a consistent copy of an `SQLite` database to `target`, a file that must not exist yet, while the store
+    /// goes on working. On PostgreSQL this is refused: its own `pg_dump` does it.
+    pub async fn backup_to(&self, target: impl Into<PathBuf>) -> Result<()> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.backup_to(target.into()).await,
+        }
+    }
+}
+
+sql! {
+    PING = "SELECT 1";
+}
