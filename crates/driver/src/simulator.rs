@@ -218,3 +218,6 @@ fn delay(id: ComputeId, step: Step, mean_ms: u64) -> Duration {
 fn passing(context: String) -> DriverError {
     DriverError::Passing { context, source: None }
 }
+
+#[cfg(test)]
+mod tests;
