@@ -1,1 +1,11 @@
-//! nephos.
+//! What tests are made of: a clock that they move, randomness that they choose, and durations that read as prose.
+//!
+//! Nothing here is part of the product, and nothing here sleeps.
+
+pub mod clock;
+pub mod duration;
+pub mod entropy;
+
+pub use clock::WorldClock;
+pub use duration::Durations;
+pub use entropy::SeededEntropy;
