@@ -120,28 +120,19 @@ impl Batch {
 
 impl From<Vec<Statement>> for Batch {
     fn from(statements: Vec<Statement>) -> Self {
-        Self {
-            statements,
-            serializable: false,
-        }
+        Self { statements, serializable: false }
     }
 }
 
 impl From<Statement> for Batch {
     fn from(statement: Statement) -> Self {
-        Self {
-            statements: vec![statement],
-            serializable: false,
-        }
+        Self { statements: vec![statement], serializable: false }
     }
 }
 
 impl FromIterator<Statement> for Batch {
     fn from_iter<I: IntoIterator<Item = Statement>>(statements: I) -> Self {
-        Self {
-            statements: statements.into_iter().collect(),
-            serializable: false,
-        }
+        Self { statements: statements.into_iter().collect(), serializable: false }
     }
 }
 
@@ -149,27 +140,16 @@ impl Statement {
     /// What both engines refuse before a statement is sent: a wrong number of parameters, and text that PostgreSQL
     /// cannot hold.
     pub(crate) fn check(&self) -> Result<()> {
-        let refuse = |problem: String| {
-            Err(StoreError::Bind {
-                statement: self.sql.name,
-                problem,
-            })
-        };
+        let refuse = |problem: String| Err(StoreError::Bind { statement: self.sql.name, problem });
         let wanted = self.sql.shape().parameters;
         if wanted != self.params.len() || wanted > PARAMETERS_MAX {
-            return refuse(format!(
-                "it takes {wanted} parameters and was given {}",
-                self.params.len()
-            ));
+            return refuse(format!("it takes {wanted} parameters and was given {}", self.params.len()));
         }
         for (place, value) in self.params.iter().enumerate() {
             if let Value::Text(text) = value
                 && text.as_bytes().contains(&0)
             {
-                return refuse(format!(
-                    "parameter ${} holds a zero byte, which text cannot",
-                    place + 1
-                ));
+                return refuse(format!("parameter ${} holds a zero byte, which text cannot", place + 1));
             }
         }
         Ok(())

@@ -125,18 +125,11 @@ impl StoreError {
 
     /// True when the same request may succeed a little later without any change.
     pub fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            StoreError::Unavailable { .. } | StoreError::TooBusy { .. }
-        )
+        matches!(self, StoreError::Unavailable { .. } | StoreError::TooBusy { .. })
     }
 
     pub(crate) fn unavailable(reason: impl Into<String>) -> Self {
-        StoreError::Unavailable {
-            reason: reason.into(),
-            uncertain: false,
-            source: None,
-        }
+        StoreError::Unavailable { reason: reason.into(), uncertain: false, source: None }
     }
 
     pub(crate) fn closed() -> Self {

@@ -31,20 +31,24 @@
 mod batch;
 mod engine;
 mod error;
+pub mod migrate;
 pub mod sql;
 mod value;
 
 use std::path::PathBuf;
 
 pub use batch::{Batch, Expect, Miss, STATEMENTS_MAX, Statement};
+pub use engine::postgres::PostgresOptions;
 pub use engine::sqlite::SqliteOptions;
 pub use engine::{Counts, Engine};
 pub use error::{Cause, Result, StoreError};
 #[doc(hidden)]
 pub use linkme;
+pub use migrate::{Migrated, Migration};
 pub use sql::Sql;
 pub use value::{Row, Value};
 
+use engine::postgres::Postgres;
 use engine::sqlite::Sqlite;
 
 /// A database on either engine. Clones share it.
@@ -56,13 +60,12 @@ pub struct Store {
 #[derive(Clone)]
 enum Backend {
     Sqlite(Sqlite),
+    Postgres(Postgres),
 }
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store")
-            .field("engine", &self.engine())
-            .finish_non_exhaustive()
+        f.debug_struct("Store").field("engine", &self.engine()).finish_non_exhaustive()
     }
 }
 
@@ -73,17 +76,23 @@ impl Store {
     pub async fn open_sqlite(path: impl Into<PathBuf>, options: SqliteOptions) -> Result<Self> {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, &options)).await;
-        let sqlite = opened
-            .unwrap_or_else(|_| Err(StoreError::unavailable("opening it ended by a panic")))?;
-        Ok(Self {
-            backend: Backend::Sqlite(sqlite),
-        })
+        let sqlite = opened.unwrap_or_else(|_| Err(StoreError::unavailable("opening it ended by a panic")))?;
+        Ok(Self { backend: Backend::Sqlite(sqlite) })
+    }
+
+    /// Connects to the PostgreSQL database at `url` (`postgres://user:password@host/database`, or `key=value` words).
+    ///
+    /// Fails with [`StoreError::Unavailable`] when the server cannot be reached now, and with
+    /// [`StoreError::Configuration`] when the URL or the server can never do. A URL that demands TLS is refused.
+    pub async fn open_postgres(url: &str, options: PostgresOptions) -> Result<Self> {
+        Ok(Self { backend: Backend::Postgres(Postgres::open(url, options).await?) })
     }
 
     /// Which engine the store runs on.
     pub fn engine(&self) -> Engine {
         match &self.backend {
             Backend::Sqlite(_) => Engine::Sqlite,
+            Backend::Postgres(_) => Engine::Postgres,
         }
     }
 
@@ -97,6 +106,7 @@ impl Store {
     pub async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.read_all(statements).await,
+            Backend::Postgres(postgres) => postgres.read_all(statements).await,
         }
     }
 
@@ -105,6 +115,7 @@ impl Store {
     pub async fn write(&self, batch: Batch) -> Result<Vec<Vec<Row>>> {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.write(batch).await,
+            Backend::Postgres(postgres) => postgres.write(batch).await,
         }
     }
 
@@ -112,6 +123,7 @@ impl Store {
     pub fn counts(&self) -> Counts {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.counts(),
+            Backend::Postgres(postgres) => postgres.counts(),
         }
     }
 
@@ -124,6 +136,7 @@ impl Store {
     pub async fn close(&self) {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.close().await,
+            Backend::Postgres(postgres) => postgres.close().await,
         }
     }
 
@@ -132,6 +145,10 @@ impl Store {
     pub async fn backup_to(&self, target: impl Into<PathBuf>) -> Result<()> {
         match &self.backend {
             Backend::Sqlite(sqlite) => sqlite.backup_to(target.into()).await,
+            Backend::Postgres(_) => Err(StoreError::Configuration(
+                "the database is on a PostgreSQL server: copy it with pg_dump".into(),
+                None,
+            )),
         }
     }
 }

@@ -43,23 +43,14 @@ pub(crate) struct Shape {
 }
 
 #[doc(hidden)]
-#[allow(
-    unsafe_code,
-    reason = "the registry is a linker section; the statics in it are ordinary"
-)]
+#[allow(unsafe_code, reason = "the registry is a linker section; the statics in it are ordinary")]
 #[linkme::distributed_slice]
 pub static REGISTRY: [&'static Sql];
 
 impl Sql {
     #[doc(hidden)]
     pub const fn declared(name: &'static str, text: &'static str, indexed: bool) -> Self {
-        Self {
-            name,
-            text,
-            indexed,
-            shape: OnceLock::new(),
-            heavy: AtomicU8::new(0),
-        }
+        Self { name, text, indexed, shape: OnceLock::new(), heavy: AtomicU8::new(0) }
     }
 
     /// Every statement linked into this program.
@@ -69,12 +60,7 @@ impl Sql {
 
     /// The statement with its parameters, `$1` first.
     pub fn bind(&'static self, params: impl Into<Vec<Value>>) -> Statement {
-        Statement {
-            sql: self,
-            params: params.into(),
-            expect: Expect::Any,
-            miss: crate::batch::Miss(""),
-        }
+        Statement { sql: self, params: params.into(), expect: Expect::Any, miss: crate::batch::Miss("") }
     }
 
     pub(crate) fn shape(&self) -> &Shape {
@@ -84,12 +70,7 @@ impl Sql {
     /// The statement lately needed more steps than a caller's thread should spend; counts down with each question.
     pub(crate) fn is_heavy(&self) -> bool {
         self.heavy.load(Ordering::Relaxed) > 0
-            && self
-                .heavy
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                    left.checked_sub(1)
-                })
-                .is_ok()
+            && self.heavy.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
     }
 
     /// Sends the next `runs` runs of the statement straight to a reader thread.
@@ -100,10 +81,7 @@ impl Sql {
 
 impl fmt::Debug for Sql {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sql")
-            .field("name", &self.name)
-            .field("indexed", &self.indexed)
-            .finish_non_exhaustive()
+        f.debug_struct("Sql").field("name", &self.name).field("indexed", &self.indexed).finish_non_exhaustive()
     }
 }
 
@@ -162,27 +140,17 @@ impl Shape {
                 _ => {}
             }
         }
-        let reads = words.first().is_some_and(|word| {
-            ["SELECT", "VALUES", "EXPLAIN"]
-                .iter()
-                .any(|known| word.eq_ignore_ascii_case(known))
-        });
+        let reads = words
+            .first()
+            .is_some_and(|word| ["SELECT", "VALUES", "EXPLAIN"].iter().any(|known| word.eq_ignore_ascii_case(known)));
         let writes = words.iter().any(|word| is_write(word));
-        let returning = words
-            .iter()
-            .any(|word| word.eq_ignore_ascii_case("RETURNING"));
-        Self {
-            parameters: order.iter().copied().max().unwrap_or(0),
-            returns: reads || returning || !writes,
-            order,
-        }
+        let returning = words.iter().any(|word| word.eq_ignore_ascii_case("RETURNING"));
+        Self { parameters: order.iter().copied().max().unwrap_or(0), returns: reads || returning || !writes, order }
     }
 }
 
 fn is_write(word: &str) -> bool {
-    ["INSERT", "UPDATE", "DELETE"]
-        .iter()
-        .any(|known| word.eq_ignore_ascii_case(known))
+    ["INSERT", "UPDATE", "DELETE"].iter().any(|known| word.eq_ignore_ascii_case(known))
 }
 
 /// A piece of an SQL text, as far as the engines need to tell pieces apart.
@@ -204,9 +172,7 @@ impl<'a> Token<'a> {
     /// The token's own text, for a translator that passes it through.
     pub(crate) fn text(&self) -> Option<&'a str> {
         match self {
-            Token::Word(text) | Token::Quoted(text) | Token::Space(text) | Token::Mark(text) => {
-                Some(text)
-            }
+            Token::Word(text) | Token::Quoted(text) | Token::Space(text) | Token::Mark(text) => Some(text),
             Token::Placeholder(_) => None,
         }
     }
@@ -242,9 +208,7 @@ impl<'a> Iterator for Tokens<'a> {
         Some(match first {
             '\'' | '"' => {
                 // A doubled quote inside is two quoted tokens in a row, which reads the same to every user of this.
-                let len = self.rest[1..]
-                    .find(first)
-                    .map_or(self.rest.len(), |end| end + 2);
+                let len = self.rest[1..].find(first).map_or(self.rest.len(), |end| end + 2);
                 Token::Quoted(self.take(len))
             }
             '-' if self.rest.starts_with("--") => {
@@ -285,46 +249,28 @@ mod tests {
     #[test]
     fn declared_statements_are_listed_once() {
         for wanted in [&PLAIN, &PRIVATE] {
-            assert_eq!(
-                Sql::all().filter(|sql| std::ptr::eq(*sql, wanted)).count(),
-                1,
-                "{}",
-                wanted.name
-            );
+            assert_eq!(Sql::all().filter(|sql| std::ptr::eq(*sql, wanted)).count(), 1, "{}", wanted.name);
         }
         assert!(PRIVATE.indexed && !PLAIN.indexed);
     }
 
     #[test]
     fn shape_sees_placeholders_outside_of_quotes_and_comments() {
-        let shape = Shape::of(
-            "UPDATE t SET a = $10, b = '$3' -- $4\n WHERE c = $2 /* $5 */ AND d = $10 AND \"e$6\" = $1",
-        );
-        assert_eq!(
-            shape,
-            Shape {
-                order: vec![10, 2, 1],
-                parameters: 10,
-                returns: false
-            }
-        );
+        let shape =
+            Shape::of("UPDATE t SET a = $10, b = '$3' -- $4\n WHERE c = $2 /* $5 */ AND d = $10 AND \"e$6\" = $1");
+        assert_eq!(shape, Shape { order: vec![10, 2, 1], parameters: 10, returns: false });
     }
 
     #[test]
     fn shape_knows_which_statements_answer_rows() {
-        for text in [
-            "SELECT 1",
-            "insert into t values (1) returning a",
-            "WITH a AS (SELECT 1) SELECT * FROM a",
-            "VALUES (1)",
-        ] {
+        for text in
+            ["SELECT 1", "insert into t values (1) returning a", "WITH a AS (SELECT 1) SELECT * FROM a", "VALUES (1)"]
+        {
             assert!(Shape::of(text).returns, "{text}");
         }
-        for text in [
-            "INSERT INTO t VALUES ('RETURNING')",
-            "WITH a AS (SELECT 1) DELETE FROM t",
-            "UPDATE t SET returning_x = 1",
-        ] {
+        for text in
+            ["INSERT INTO t VALUES ('RETURNING')", "WITH a AS (SELECT 1) DELETE FROM t", "UPDATE t SET returning_x = 1"]
+        {
             assert!(!Shape::of(text).returns, "{text}");
         }
     }

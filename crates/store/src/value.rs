@@ -130,14 +130,8 @@ impl Block {
         Some(match *self.places.get(index)? {
             Place::Null => Cell::Null,
             Place::Int(value) => Cell::Int(value),
-            Place::Text { start, len } => Cell::Text(
-                self.text
-                    .get(start as usize..start as usize + len as usize)?,
-            ),
-            Place::Blob { start, len } => Cell::Blob(
-                self.blob
-                    .get(start as usize..start as usize + len as usize)?,
-            ),
+            Place::Text { start, len } => Cell::Text(self.text.get(start as usize..start as usize + len as usize)?),
+            Place::Blob { start, len } => Cell::Blob(self.blob.get(start as usize..start as usize + len as usize)?),
             Place::Foreign(name) => Cell::Foreign(name),
         })
     }
@@ -152,16 +146,8 @@ pub(crate) struct BlockBuilder {
 
 impl BlockBuilder {
     pub(crate) fn new(sql: &'static Sql, columns: usize) -> Self {
-        let block = Block {
-            places: Vec::new(),
-            text: String::new(),
-            blob: Vec::new(),
-        };
-        Self {
-            sql,
-            columns,
-            block,
-        }
+        let block = Block { places: Vec::new(), text: String::new(), blob: Vec::new() };
+        Self { sql, columns, block }
     }
 
     /// Appends one cell; every row must append `columns` of them.
@@ -187,48 +173,26 @@ impl BlockBuilder {
 
     /// Places are 32-bit, so a result set holds at most 4 GiB of text and as much of bytes.
     fn extent(&self, start: usize, len: usize) -> Result<(u32, u32), StoreError> {
-        match (
-            u32::try_from(start + len),
-            u32::try_from(start),
-            u32::try_from(len),
-        ) {
+        match (u32::try_from(start + len), u32::try_from(start), u32::try_from(len)) {
             (Ok(_), Ok(start), Ok(len)) => Ok((start, len)),
-            _ => Err(StoreError::Decode {
-                statement: self.sql.name,
-                column: 0,
-                wanted: "at most 4 GiB",
-                found: "more",
-            }),
+            _ => {
+                Err(StoreError::Decode { statement: self.sql.name, column: 0, wanted: "at most 4 GiB", found: "more" })
+            }
         }
     }
 
     pub(crate) fn finish(self) -> Vec<Row> {
-        let Self {
-            sql,
-            columns,
-            block,
-        } = self;
+        let Self { sql, columns, block } = self;
         let count = block.places.len().checked_div(columns).unwrap_or(0);
         let block = Arc::new(block);
         (0..count)
-            .map(|row| Row {
-                sql,
-                cells: Cells::Block {
-                    block: Arc::clone(&block),
-                    first: row * columns,
-                    columns,
-                },
-            })
+            .map(|row| Row { sql, cells: Cells::Block { block: Arc::clone(&block), first: row * columns, columns } })
             .collect()
     }
 }
 
 enum Cells {
-    Block {
-        block: Arc<Block>,
-        first: usize,
-        columns: usize,
-    },
+    Block { block: Arc<Block>, first: usize, columns: usize },
     Postgres(tokio_postgres::Row),
 }
 
@@ -242,19 +206,13 @@ pub struct Row {
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Row")
-            .field("statement", &self.sql.name)
-            .field("columns", &self.columns())
-            .finish()
+        f.debug_struct("Row").field("statement", &self.sql.name).field("columns", &self.columns()).finish()
     }
 }
 
 impl Row {
     pub(crate) fn from_postgres(sql: &'static Sql, row: tokio_postgres::Row) -> Self {
-        Self {
-            sql,
-            cells: Cells::Postgres(row),
-        }
+        Self { sql, cells: Cells::Postgres(row) }
     }
 
     /// How many columns the row has.
@@ -268,26 +226,16 @@ impl Row {
     fn cell(&self, column: usize) -> Cell<'_> {
         const MISSING: Cell<'_> = Cell::Foreign("no such column");
         match &self.cells {
-            Cells::Block {
-                block,
-                first,
-                columns,
-            } if column < *columns => block.cell(first + column).unwrap_or(MISSING),
-            Cells::Block { .. } => MISSING,
-            Cells::Postgres(row) => {
-                let _ = row;
-                MISSING
+            Cells::Block { block, first, columns } if column < *columns => {
+                block.cell(first + column).unwrap_or(MISSING)
             }
+            Cells::Block { .. } => MISSING,
+            Cells::Postgres(row) => crate::engine::postgres::cell(row, column).unwrap_or(MISSING),
         }
     }
 
     fn mismatch(&self, column: usize, wanted: &'static str) -> StoreError {
-        StoreError::Decode {
-            statement: self.sql.name,
-            column,
-            wanted,
-            found: self.cell(column).kind(),
-        }
+        StoreError::Decode { statement: self.sql.name, column, wanted, found: self.cell(column).kind() }
     }
 
     /// The integer in `column`.

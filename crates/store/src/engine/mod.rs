@@ -1,6 +1,6 @@
 //! The two engines behind [`Store`](crate::Store). Nothing outside of this folder knows which one runs.
 
-//pg pub mod postgres;
+pub mod postgres;
 mod queue;
 pub mod sqlite;
 

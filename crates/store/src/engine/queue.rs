@@ -27,16 +27,8 @@ struct State<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn new(limit: usize) -> Self {
-        let state = Mutex::new(State {
-            items: VecDeque::new(),
-            waiting: 0,
-            closed: false,
-        });
-        Self {
-            state,
-            filled: Condvar::new(),
-            limit,
-        }
+        let state = Mutex::new(State { items: VecDeque::new(), waiting: 0, closed: false });
+        Self { state, filled: Condvar::new(), limit }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -70,10 +62,7 @@ impl<T> Queue<T> {
                 return false;
             }
             state.waiting += 1;
-            state = self
-                .filled
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.waiting -= 1;
         }
         let count = state.items.len().min(max);
@@ -83,10 +72,7 @@ impl<T> Queue<T> {
 
     /// Takes no more items; those inside are still popped.
     pub(crate) fn close(&self) {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .closed = true;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
         self.filled.notify_all();
     }
 }
@@ -98,10 +84,7 @@ mod tests {
     #[test]
     fn bounded_drained_and_closed() {
         let queue = Queue::new(3);
-        assert_eq!(
-            [1, 2, 3, 4].map(|item| queue.push(item)),
-            [Ok(()), Ok(()), Ok(()), Err(Refused::Full)]
-        );
+        assert_eq!([1, 2, 3, 4].map(|item| queue.push(item)), [Ok(()), Ok(()), Ok(()), Err(Refused::Full)]);
         let mut items = Vec::new();
         assert!(queue.pop_into(&mut items, 2));
         queue.close();

@@ -20,24 +20,16 @@ const CHECKPOINT_PAGES: u32 = 4_000;
 const LOG_KEPT_BYTES: u32 = 64 * 1024 * 1024;
 
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
     set_up(&connection, options).map_err(|error| fault::on_open(path, error))?;
     let mode: String = connection
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
         .map_err(|error| fault::on_open(path, error))?;
     if mode != "wal" {
-        let problem = format!(
-            "its file system does not allow the journal mode WAL (it stays in {mode}); use a local disk"
-        );
-        return Err(StoreError::Damaged {
-            path: path.to_owned(),
-            problem,
-            source: None,
-        });
+        let problem =
+            format!("its file system does not allow the journal mode WAL (it stays in {mode}); use a local disk");
+        return Err(StoreError::Damaged { path: path.to_owned(), problem, source: None });
     }
     // WAL is persistent, so only a write proves that this directory can be written at all. Nothing is changed by it.
     let settings = format!(
@@ -46,12 +38,9 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
          PRAGMA journal_size_limit = {LOG_KEPT_BYTES};
          BEGIN IMMEDIATE; ROLLBACK;"
     );
-    connection
-        .execute_batch(&settings)
-        .map_err(|error| fault::on_open(path, error))?;
+    connection.execute_batch(&settings).map_err(|error| fault::on_open(path, error))?;
     if options.size_max_bytes > 0 {
-        limit_size(&connection, options.size_max_bytes)
-            .map_err(|error| fault::on_open(path, error))?;
+        limit_size(&connection, options.size_max_bytes).map_err(|error| fault::on_open(path, error))?;
     }
     Ok(connection)
 }
@@ -59,21 +48,14 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
 fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
     let page: i64 = connection.query_row("PRAGMA page_size", [], |row| row.get(0))?;
     let pages = i64::try_from(bytes).unwrap_or(i64::MAX) / page.max(1);
-    connection.query_row(
-        &format!("PRAGMA max_page_count = {}", pages.max(1)),
-        [],
-        |_| Ok(()),
-    )
+    connection.query_row(&format!("PRAGMA max_page_count = {}", pages.max(1)), [], |_| Ok(()))
 }
 
 pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
     set_up(&connection, options).map_err(|error| fault::on_open(path, error))?;
-    connection
-        .execute_batch("PRAGMA query_only = ON")
-        .map_err(|error| fault::on_open(path, error))?;
+    connection.execute_batch("PRAGMA query_only = ON").map_err(|error| fault::on_open(path, error))?;
     Ok(connection)
 }
 
@@ -100,10 +82,7 @@ pub(super) struct Outcome {
 }
 
 /// Runs one statement to its end. The parameters have been checked against its text.
-pub(super) fn run(
-    connection: &Connection,
-    statement: &Statement,
-) -> Result<Outcome, rusqlite::Error> {
+pub(super) fn run(connection: &Connection, statement: &Statement) -> Result<Outcome, rusqlite::Error> {
     let mut prepared = connection.prepare_cached(statement.sql.text)?;
     // SQLite numbers parameters by first use in the text, so `$10` before `$1` is number 1: bind by the name's number.
     for (place, number) in statement.sql.shape().order.iter().enumerate() {
@@ -111,18 +90,13 @@ pub(super) fn run(
             Some(Value::Int(value)) => prepared.raw_bind_parameter(place + 1, value)?,
             Some(Value::Text(text)) => prepared.raw_bind_parameter(place + 1, text)?,
             Some(Value::Blob(bytes)) => prepared.raw_bind_parameter(place + 1, bytes)?,
-            Some(Value::Null) | None => {
-                prepared.raw_bind_parameter(place + 1, rusqlite::types::Null)?
-            }
+            Some(Value::Null) | None => prepared.raw_bind_parameter(place + 1, rusqlite::types::Null)?,
         }
     }
     let columns = prepared.column_count();
     if columns == 0 {
         let count = prepared.raw_execute()?;
-        return Ok(Outcome {
-            rows: Vec::new(),
-            count: count as u64,
-        });
+        return Ok(Outcome { rows: Vec::new(), count: count as u64 });
     }
     let mut block = BlockBuilder::new(statement.sql, columns);
     let mut rows = prepared.raw_query();
@@ -132,39 +106,28 @@ pub(super) fn run(
                 ValueRef::Null => Cell::Null,
                 ValueRef::Integer(value) => Cell::Int(value),
                 ValueRef::Real(_) => Cell::Foreign("REAL"),
-                ValueRef::Text(text) => std::str::from_utf8(text)
-                    .map_or(Cell::Foreign("TEXT that is not UTF-8"), Cell::Text),
+                ValueRef::Text(text) => {
+                    std::str::from_utf8(text).map_or(Cell::Foreign("TEXT that is not UTF-8"), Cell::Text)
+                }
                 ValueRef::Blob(bytes) => Cell::Blob(bytes),
             };
-            block
-                .push(cell)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
+            block.push(cell).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         }
     }
     let rows = block.finish();
-    Ok(Outcome {
-        count: rows.len() as u64,
-        rows,
-    })
+    Ok(Outcome { count: rows.len() as u64, rows })
 }
 
 /// Writes a consistent and durable copy of the database at `path` to `target`, which must not exist yet.
 pub(crate) fn copy(path: &Path, target: &Path) -> Result<()> {
     if target.exists() {
         let problem = "it exists already; name a new file for the copy".to_owned();
-        return Err(StoreError::Damaged {
-            path: target.to_owned(),
-            problem,
-            source: None,
-        });
+        return Err(StoreError::Damaged { path: target.to_owned(), problem, source: None });
     }
     let failed = |error| fault::on_open(target, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection =
-        Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
-    connection
-        .busy_timeout(Duration::from_secs(5))
-        .map_err(failed)?;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
+    connection.busy_timeout(Duration::from_secs(5)).map_err(failed)?;
     let mut partial = target.as_os_str().to_owned();
     partial.push(".partial");
     let partial = Path::new(&partial);
@@ -177,24 +140,12 @@ pub(crate) fn copy(path: &Path, target: &Path) -> Result<()> {
         std::fs::remove_file(partial).map_err(unusable)?;
     }
     let Some(text) = partial.to_str() else {
-        return Err(StoreError::Configuration(
-            format!("{}: the path is not UTF-8", partial.display()),
-            None,
-        ));
+        return Err(StoreError::Configuration(format!("{}: the path is not UTF-8", partial.display()), None));
     };
-    connection
-        .execute("VACUUM INTO ?1", [text])
-        .map_err(failed)?;
+    connection.execute("VACUUM INTO ?1", [text]).map_err(failed)?;
     // The copy must survive a power failure before anything relies on it.
-    File::open(partial)
-        .and_then(|file| file.sync_all())
-        .map_err(unusable)?;
+    File::open(partial).and_then(|file| file.sync_all()).map_err(unusable)?;
     std::fs::rename(partial, target).map_err(unusable)?;
-    let folder = target
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(unusable)
+    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(unusable)
 }

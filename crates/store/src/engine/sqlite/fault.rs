@@ -45,28 +45,21 @@ pub(super) fn on_run(statement: &'static str, error: rusqlite::Error) -> StoreEr
 }
 
 fn unavailable(reason: &str, error: rusqlite::Error) -> StoreError {
-    StoreError::Unavailable {
-        reason: reason.into(),
-        uncertain: false,
-        source: Some(error.into()),
-    }
+    StoreError::Unavailable { reason: reason.into(), uncertain: false, source: Some(error.into()) }
 }
 
 /// An error from opening or copying the database at `path`.
 pub(super) fn on_open(path: &Path, error: rusqlite::Error) -> StoreError {
     if let Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) = codes(&error).0 {
         return match on_run("open", error) {
-            StoreError::Full { what, source } => StoreError::Full {
-                what: format!("{}: {what}", path.display()),
-                source,
-            },
+            StoreError::Full { what, source } => {
+                StoreError::Full { what: format!("{}: {what}", path.display()), source }
+            }
             other => other,
         };
     }
     let problem = match codes(&error).0 {
-        Some(ErrorCode::NotADatabase) => {
-            "the file is not a database: name another file, or restore a copy"
-        }
+        Some(ErrorCode::NotADatabase) => "the file is not a database: name another file, or restore a copy",
         Some(ErrorCode::DatabaseCorrupt) => "the database is damaged: restore a copy",
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "another process holds it: is this program running already?"
@@ -80,11 +73,7 @@ pub(super) fn on_open(path: &Path, error: rusqlite::Error) -> StoreError {
         Some(ErrorCode::SystemIoFailure) => "the disk does not read or write",
         _ => "it cannot be opened",
     };
-    StoreError::Damaged {
-        path: path.to_owned(),
-        problem: format!("{problem} ({error})"),
-        source: Some(error.into()),
-    }
+    StoreError::Damaged { path: path.to_owned(), problem: format!("{problem} ({error})"), source: Some(error.into()) }
 }
 
 /// True when the statement was stopped by the step budget.
@@ -94,8 +83,7 @@ pub(super) fn is_interrupted(error: &rusqlite::Error) -> bool {
 
 fn codes(error: &rusqlite::Error) -> (Option<ErrorCode>, i32) {
     match error {
-        rusqlite::Error::SqliteFailure(inner, _)
-        | rusqlite::Error::SqlInputError { error: inner, .. } => {
+        rusqlite::Error::SqliteFailure(inner, _) | rusqlite::Error::SqlInputError { error: inner, .. } => {
             (Some(inner.code), inner.extended_code)
         }
         _ => (None, 0),

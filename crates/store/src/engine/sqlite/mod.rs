@@ -29,6 +29,8 @@ use crate::batch::{Batch, STATEMENTS_MAX, Statement};
 use crate::error::{Result, StoreError};
 use crate::value::Row;
 
+pub(crate) use connection::copy;
+
 /// How the embedded engine is set up. The default suits a small machine.
 #[derive(Debug, Clone)]
 pub struct SqliteOptions {
@@ -106,31 +108,14 @@ impl Sqlite {
         for number in 0..options.readers.max(1) {
             let connection = connection::open_reader(path, options)?;
             let reads = Arc::clone(&reads);
-            threads.push(spawn(&format!("store-reader-{number}"), move || {
-                reader::run(&connection, &reads)
-            })?);
+            threads.push(spawn(&format!("store-reader-{number}"), move || reader::run(&connection, &reads))?);
         }
         {
-            let (writes, counters, group_max) = (
-                Arc::clone(&writes),
-                Arc::clone(&counters),
-                options.group_max.max(1),
-            );
-            threads.push(spawn("store-writer", move || {
-                writer::run(writer, &writes, &counters, group_max)
-            })?);
+            let (writes, counters, group_max) = (Arc::clone(&writes), Arc::clone(&counters), options.group_max.max(1));
+            threads.push(spawn("store-writer", move || writer::run(writer, &writes, &counters, group_max))?);
         }
         let threads = Mutex::new(threads);
-        Ok(Self {
-            inner: Arc::new(Inner {
-                path: path.to_owned(),
-                writes,
-                reads,
-                direct,
-                counters,
-                threads,
-            }),
-        })
+        Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), writes, reads, direct, counters, threads }) })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -158,14 +143,8 @@ impl Sqlite {
 
     pub(crate) async fn write(&self, batch: Batch) -> Result<Vec<Vec<Row>>> {
         if batch.len() > STATEMENTS_MAX {
-            let problem = format!(
-                "a batch of {} statements; at most {STATEMENTS_MAX} are possible",
-                batch.len()
-            );
-            return Err(StoreError::Bind {
-                statement: "batch",
-                problem,
-            });
+            let problem = format!("a batch of {} statements; at most {STATEMENTS_MAX} are possible", batch.len());
+            return Err(StoreError::Bind { statement: "batch", problem });
         }
         for statement in &batch.statements {
             statement.check()?;
@@ -190,10 +169,7 @@ impl Sqlite {
     }
 
     fn submit(&self, job: writer::Job) -> Result<()> {
-        self.inner
-            .writes
-            .push(job)
-            .map_err(|refused| refusal(&refused, self.inner.writes.limit()))
+        self.inner.writes.push(job).map_err(|refused| refusal(&refused, self.inner.writes.limit()))
     }
 
     /// Finishes what is queued, refuses what comes later, and folds the log into the database file.
@@ -201,19 +177,9 @@ impl Sqlite {
         self.inner.writes.close();
         self.inner.reads.close();
         self.inner.direct.close();
-        let threads = std::mem::take(
-            &mut *self
-                .inner
-                .threads
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        let joined = tokio::task::spawn_blocking(move || {
-            threads
-                .into_iter()
-                .map(JoinHandle::join)
-                .all(|end| end.is_ok())
-        });
+        let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok()));
         if !joined.await.unwrap_or(false) {
             tracing::error!("a thread of the store ended by a panic");
         }
@@ -223,18 +189,12 @@ impl Sqlite {
     pub(crate) async fn backup_to(&self, target: PathBuf) -> Result<()> {
         let path = self.inner.path.clone();
         let copied = tokio::task::spawn_blocking(move || connection::copy(&path, &target));
-        copied
-            .await
-            .unwrap_or_else(|_| Err(StoreError::unavailable("the copy ended by a panic")))
+        copied.await.unwrap_or_else(|_| Err(StoreError::unavailable("the copy ended by a panic")))
     }
 }
 
 fn lost() -> StoreError {
-    StoreError::Unavailable {
-        reason: "the writer thread has ended".into(),
-        uncertain: true,
-        source: None,
-    }
+    StoreError::Unavailable { reason: "the writer thread has ended".into(), uncertain: true, source: None }
 }
 
 fn refusal(refused: &Refused, queue: usize) -> StoreError {
@@ -245,12 +205,9 @@ fn refusal(refused: &Refused, queue: usize) -> StoreError {
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(work)
-        .map_err(|error| StoreError::Unavailable {
-            reason: format!("cannot start the thread {name}"),
-            uncertain: false,
-            source: Some(error.into()),
-        })
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Unavailable {
+        reason: format!("cannot start the thread {name}"),
+        uncertain: false,
+        source: Some(error.into()),
+    })
 }

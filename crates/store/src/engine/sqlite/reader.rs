@@ -35,8 +35,8 @@ pub(super) fn run(connection: &Connection, queue: &Queue<Job>) {
     while queue.pop_into(&mut jobs, 1) {
         for Job { statements, reply } in jobs.drain(..) {
             if !reply.is_closed() {
-                let answer = read(connection, &statements)
-                    .map_err(|(statement, error)| fault::on_run(statement, error));
+                let answer =
+                    read(connection, &statements).map_err(|(statement, error)| fault::on_run(statement, error));
                 // The caller may have gone meanwhile.
                 let _ = reply.send(answer);
             }
@@ -66,31 +66,16 @@ impl Direct {
                 let counter = Arc::clone(&looks_left);
                 // Stops the statement when the counter cannot go further down.
                 let spent = move || {
-                    counter
-                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                            left.checked_sub(1)
-                        })
-                        .is_err()
+                    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
                 };
                 connection
-                    .progress_handler(
-                        i32::try_from(STEPS_PER_LOOK).unwrap_or(i32::MAX),
-                        Some(spent),
-                    )
+                    .progress_handler(i32::try_from(STEPS_PER_LOOK).unwrap_or(i32::MAX), Some(spent))
                     .map_err(|error| fault::on_open(path, error))?;
-                Ok(Mutex::new(Slot {
-                    connection,
-                    looks_left,
-                }))
+                Ok(Mutex::new(Slot { connection, looks_left }))
             })
             .collect::<Result<_>>()?;
         let looks = options.direct_steps.div_ceil(STEPS_PER_LOOK);
-        Ok(Self {
-            slots,
-            next: AtomicU32::new(0),
-            closed: AtomicBool::new(false),
-            looks,
-        })
+        Ok(Self { slots, next: AtomicU32::new(0), closed: AtomicBool::new(false), looks })
     }
 
     pub(super) fn close(&self) {
@@ -118,12 +103,9 @@ impl Direct {
         match read(&slot.connection, statements) {
             Ok(rows) => Some(Ok(rows)),
             Err((name, error)) if fault::is_interrupted(&error) => {
-                statements
-                    .iter()
-                    .filter(|statement| statement.sql.name == name)
-                    .for_each(|statement| {
-                        statement.sql.mark_heavy(HEAVY_RUNS);
-                    });
+                statements.iter().filter(|statement| statement.sql.name == name).for_each(|statement| {
+                    statement.sql.mark_heavy(HEAVY_RUNS);
+                });
                 None
             }
             Err((statement, error)) => Some(Err(fault::on_run(statement, error))),
@@ -132,14 +114,9 @@ impl Direct {
 }
 
 /// Runs all statements on one snapshot.
-fn read(
-    connection: &Connection,
-    statements: &[Statement],
-) -> Result<Vec<Vec<Row>>, (&'static str, rusqlite::Error)> {
+fn read(connection: &Connection, statements: &[Statement]) -> Result<Vec<Vec<Row>>, (&'static str, rusqlite::Error)> {
     let run = |statement: &Statement| {
-        connection::run(connection, statement)
-            .map(|outcome| outcome.rows)
-            .map_err(|error| (statement.sql.name, error))
+        connection::run(connection, statement).map(|outcome| outcome.rows).map_err(|error| (statement.sql.name, error))
     };
     if let [statement] = statements {
         return run(statement).map(|rows| vec![rows]);

@@ -20,21 +20,14 @@ pub(super) enum Job {
 }
 
 /// Runs until the queue is closed and empty.
-pub(super) fn run(
-    mut connection: Connection,
-    queue: &Queue<Job>,
-    counters: &Counters,
-    group_max: usize,
-) {
+pub(super) fn run(mut connection: Connection, queue: &Queue<Job>, counters: &Counters, group_max: usize) {
     let mut jobs = Vec::with_capacity(group_max);
     let mut group = Vec::with_capacity(group_max);
     while queue.pop_into(&mut jobs, group_max) {
         for job in jobs.drain(..) {
             match job {
                 // A caller that has gone before its batch began has nothing done.
-                Job::Batch(statements, reply) if !reply.is_closed() => {
-                    group.push((statements, reply))
-                }
+                Job::Batch(statements, reply) if !reply.is_closed() => group.push((statements, reply)),
                 Job::Batch(..) => {}
                 Job::Run(work) => {
                     commit_group(&connection, &mut group, counters);
@@ -76,8 +69,7 @@ fn commit_group(connection: &Connection, group: &mut Group, counters: &Counters)
         }
     }
     let done = answers.iter().filter(|(answer, _)| answer.is_ok()).count() as u64;
-    let failure =
-        failure.or_else(|| execute(connection, if done > 0 { "COMMIT" } else { "ROLLBACK" }).err());
+    let failure = failure.or_else(|| execute(connection, if done > 0 { "COMMIT" } else { "ROLLBACK" }).err());
     match failure {
         None => {
             Counters::add(&counters.batches, done);
@@ -127,10 +119,7 @@ fn run_batch(connection: &Connection, statements: &[Statement]) -> Result<Answer
         // SQLite gave up the whole transaction, which it does when the disk is full or fails.
         return Err(match answer {
             Err((_, Failed::Engine(error))) => error,
-            _ => rusqlite::Error::SqliteFailure(
-                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT),
-                None,
-            ),
+            _ => rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT), None),
         });
     }
     if answer.is_err() {
@@ -138,10 +127,7 @@ fn run_batch(connection: &Connection, statements: &[Statement]) -> Result<Answer
     }
     execute(connection, "RELEASE batch")?;
     Ok(answer.map_err(|(statement, failed)| match failed {
-        Failed::Guard => StoreError::Missed {
-            miss: statement.miss,
-            statement: statement.sql.name,
-        },
+        Failed::Guard => StoreError::Missed { miss: statement.miss, statement: statement.sql.name },
         Failed::Engine(error) => fault::on_run(statement.sql.name, error),
     }))
 }
@@ -157,8 +143,7 @@ fn run_statements<'a>(
 ) -> Result<Vec<Vec<Row>>, (&'a Statement, Failed)> {
     let mut rows = Vec::with_capacity(statements.len());
     for statement in statements {
-        let outcome = connection::run(connection, statement)
-            .map_err(|error| (statement, Failed::Engine(error)))?;
+        let outcome = connection::run(connection, statement).map_err(|error| (statement, Failed::Engine(error)))?;
         if !statement.expect.holds(outcome.count) {
             return Err((statement, Failed::Guard));
         }
