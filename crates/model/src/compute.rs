@@ -186,6 +186,8 @@ pub struct Compute {
     pub wish: Wish,
     /// What happens when it stops by itself.
     pub restart_policy: RestartPolicy,
+    /// How often it was restarted by its policy since it was last asked to start.
+    pub restarts: u32,
     /// Whether deleting is refused.
     pub protected: bool,
     /// Labels as a JSON object, keys sorted.

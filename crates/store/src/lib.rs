@@ -28,12 +28,28 @@
 //! # Ok::<(), nephos_store::StoreError>(()) }).unwrap();
 //! ```
 
+pub mod audit;
 mod batch;
+pub mod capacity;
+pub mod compute;
+mod convert;
+pub mod counter;
 mod engine;
+pub mod environment;
 mod error;
+pub mod event;
+pub mod idempotency;
+pub mod image;
+mod list;
+pub mod meter;
 pub mod migrate;
+pub mod operation;
+pub mod project;
+pub mod sequence;
 pub mod sql;
+pub mod ssh_key;
 mod value;
+pub mod work;
 
 use std::path::PathBuf;
 

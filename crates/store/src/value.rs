@@ -238,6 +238,11 @@ impl Row {
         StoreError::Decode { statement: self.sql.name, column, wanted, found: self.cell(column).kind() }
     }
 
+    /// The error for a value in `column` that has the right type and no meaning.
+    pub(crate) fn unexpected(&self, column: usize, wanted: &'static str) -> StoreError {
+        self.mismatch(column, wanted)
+    }
+
     /// The integer in `column`.
     pub fn int(&self, column: usize) -> Result<i64, StoreError> {
         match self.cell(column) {

@@ -1,0 +1,423 @@
+//! Computes, and what is left of deleted ones.
+
+use nephos_model::Timestamp;
+use nephos_model::compute::{Address, Compute};
+use nephos_model::id::{ComputeId, EnvironmentId, OperationId, ProjectId};
+use nephos_model::page::{Listed, Page};
+use nephos_model::tenant::TenantId;
+
+use crate::batch::{Miss, Statement};
+use crate::convert::Model;
+use crate::error::Result;
+use crate::list::rows_max;
+use crate::project::STALE;
+use crate::value::Row;
+use crate::{Store, counter, params, sql};
+
+/// The name is taken in the environment.
+pub const NAME_TAKEN: Miss = Miss("compute_name_taken");
+
+macro_rules! columns {
+    () => {
+        "c.id, c.project_id, c.environment_id, c.name, c.region, c.size, c.vcpus, c.memory_mib, c.disk_gib, c.image_id, \
+         c.image, c.status, c.reason, c.wish, c.restart_policy, c.restarts, c.protected, c.labels, c.ssh_keys, \
+         c.user_data, c.ssh_host, c.ssh_port, c.private_ip, c.ssh_host_key, c.boots, c.operation_id, c.notes, c.version, \
+         c.created_at, c.updated_at, c.started_at"
+    };
+}
+
+/// The filters that did not choose the index, each applied where it is given.
+macro_rules! residual {
+    () => {
+        " AND (CAST($5 AS TEXT) IS NULL OR c.status = $5) AND (CAST($6 AS TEXT) IS NULL OR c.region = $6)
+          AND (CAST($7 AS TEXT) IS NULL OR c.project_id = $7) AND (CAST($8 AS TEXT) IS NULL OR c.environment_id = $8)
+          AND (CAST($9 AS TEXT) IS NULL OR c.name = $9)
+          AND (CAST($10 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM compute_labels l WHERE l.tenant = $1
+               AND l.name = $10 AND l.value = $11 AND l.compute_id = c.id)) "
+    };
+}
+
+/// The page and the total of a list that one filter leads. `$2` comes before the page, so totals pass `~`.
+macro_rules! led {
+    ($list:ident, $count:ident, $from:expr) => {
+        led!($list, $count, $from, "c.id");
+    };
+    ($list:ident, $count:ident, $from:expr, $order:expr) => {
+        sql! {
+            /// A page of computes, led by one filter.
+            indexed pub $list = concat!("SELECT ", columns!(), $from, residual!(),
+                " ORDER BY ", $order, " DESC LIMIT $3 OFFSET $4");
+            /// How many computes match, led by one filter.
+            indexed pub $count = concat!("SELECT COUNT(*) FROM (SELECT 1 ", $from, residual!(),
+                " LIMIT $3 OFFSET $4) AS matching");
+        }
+    };
+}
+
+led!(COMPUTE_LIST, COMPUTE_COUNT, " FROM computes c WHERE c.tenant = $1 AND c.id < $2 ");
+led!(
+    COMPUTE_LIST_STATUS,
+    COMPUTE_COUNT_STATUS,
+    " FROM computes c WHERE c.tenant = $1 AND c.status = $5 AND c.id < $2 "
+);
+led!(
+    COMPUTE_LIST_REGION,
+    COMPUTE_COUNT_REGION,
+    " FROM computes c WHERE c.tenant = $1 AND c.region = $6 AND c.id < $2 "
+);
+led!(
+    COMPUTE_LIST_PROJECT,
+    COMPUTE_COUNT_PROJECT,
+    " FROM computes c WHERE c.tenant = $1 AND c.project_id = $7 AND c.id < $2 "
+);
+led!(
+    COMPUTE_LIST_ENVIRONMENT,
+    COMPUTE_COUNT_ENVIRONMENT,
+    " FROM computes c WHERE c.tenant = $1 AND c.environment_id = $8 AND c.id < $2 "
+);
+led!(
+    COMPUTE_LIST_LABEL,
+    COMPUTE_COUNT_LABEL,
+    " FROM compute_labels k JOIN computes c ON c.tenant = k.tenant AND c.id = k.compute_id
+    WHERE k.tenant = $1 AND k.name = $10 AND k.value = $11 AND k.compute_id < $2 ",
+    "k.compute_id"
+);
+led!(COMPUTE_LIST_NAME, COMPUTE_COUNT_NAME, " FROM computes c WHERE c.tenant = $1 AND c.name = $9 AND c.id < $2 ");
+
+sql! {
+    /// One compute.
+    indexed pub COMPUTE_GET = concat!("SELECT ", columns!(), " FROM computes c WHERE c.tenant = $1 AND c.id = $2");
+    /// The first computes of a project, for the list of what stands in the way.
+    indexed pub COMPUTE_OF_PROJECT = concat!("SELECT ", columns!(),
+        " FROM computes c WHERE c.tenant = $1 AND c.project_id = $2 ORDER BY c.id LIMIT $3");
+    /// The first computes of an environment.
+    indexed pub COMPUTE_OF_ENVIRONMENT = concat!("SELECT ", columns!(),
+        " FROM computes c WHERE c.tenant = $1 AND c.environment_id = $2 ORDER BY c.id LIMIT $3");
+    /// A new compute, unless the name is taken.
+    pub COMPUTE_INSERT = "INSERT INTO computes (tenant, id, project_id, environment_id, name, region, size, vcpus,
+        memory_mib, disk_gib, image_id, image, status, reason, wish, restart_policy, restarts, protected, labels, ssh_keys,
+        user_data, ssh_host, ssh_port, private_ip, ssh_host_key, boots, operation_id, notes, version, created_at,
+        updated_at, started_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+        $24, $25, $26, $27, $28, $29, $30, $31, $32) ON CONFLICT (tenant, environment_id, name) DO NOTHING";
+    /// Every column that can change; compare-and-set on the version.
+    pub COMPUTE_UPDATE = "UPDATE computes SET name = $4, size = $5, vcpus = $6, memory_mib = $7, disk_gib = $8,
+        image_id = $9, image = $10, status = $11, reason = $12, wish = $13, restart_policy = $14, restarts = $15,
+        protected = $16, labels = $17, ssh_host = $18, ssh_port = $19, private_ip = $20, ssh_host_key = $21, boots = $22,
+        operation_id = $23, notes = $24, updated_at = $25, started_at = $26, version = version + 1
+        WHERE tenant = $1 AND id = $2 AND version = $3";
+    /// No more compute.
+    pub COMPUTE_DELETE = "DELETE FROM computes WHERE tenant = $1 AND id = $2 AND version = $3";
+    /// One label, for filters.
+    pub COMPUTE_LABEL_INSERT = "INSERT INTO compute_labels (tenant, name, value, compute_id) VALUES ($1, $2, $3, $4)";
+    /// No more labels.
+    pub COMPUTE_LABELS_DELETE = "DELETE FROM compute_labels WHERE tenant = $1 AND compute_id = $2";
+    /// What may be left of a compute on a host.
+    pub REMOVAL_INSERT = "INSERT INTO removals (tenant, compute_id, operation_id, region, machine, vcpus, memory_mib,
+        disk_gib, requested_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    /// What may be left of one compute.
+    indexed pub REMOVAL_GET = "SELECT compute_id, operation_id, region, machine, vcpus, memory_mib, disk_gib, requested_at
+        FROM removals WHERE tenant = $1 AND compute_id = $2";
+    /// Nothing is left.
+    pub REMOVAL_DELETE = "DELETE FROM removals WHERE tenant = $1 AND compute_id = $2";
+}
+
+fn decode(row: &Row) -> Result<Compute> {
+    let address = match (row.opt_string(20)?, row.opt_int(21)?) {
+        (Some(ssh_host), Some(_)) => Some(Address {
+            ssh_host,
+            ssh_port: u16::try_from(row.int(21)?).map_err(|_| row.unexpected(21, "a port"))?,
+            private_ip: row.opt_string(22)?,
+        }),
+        _ => None,
+    };
+    Ok(Compute {
+        id: row.id(0)?,
+        project_id: row.id(1)?,
+        environment_id: row.id(2)?,
+        name: row.string(3)?,
+        region: row.string(4)?,
+        size: row.string(5)?,
+        vcpus: row.u32(6)?,
+        memory_mib: row.u32(7)?,
+        disk_gib: row.u32(8)?,
+        image_id: row.id(9)?,
+        image: row.string(10)?,
+        status: row.parse(11, "a status")?,
+        reason: row.opt_string(12)?,
+        wish: row.parse(13, "a wish")?,
+        restart_policy: row.parse(14, "a restart policy")?,
+        restarts: row.u32(15)?,
+        protected: row.flag(16)?,
+        labels: row.string(17)?,
+        ssh_keys: row.string(18)?,
+        user_data: row.opt_string(19)?,
+        address,
+        ssh_host_key: row.opt_string(23)?,
+        boots: row.int(24)?,
+        operation_id: row.opt_id(25)?,
+        notes: row.opt_string(26)?,
+        version: row.int(27)?,
+        created_at: row.time(28)?,
+        updated_at: row.time(29)?,
+        started_at: row.opt_time(30)?,
+    })
+}
+
+/// Adds a compute with its labels and counts it, or misses with [`NAME_TAKEN`].
+pub fn insert(tenant: TenantId, c: &Compute, labels: &[(String, String)]) -> Vec<Statement> {
+    let (host, port, ip) = address(c);
+    let mut batch = vec![
+        COMPUTE_INSERT
+            .bind(params![
+                tenant,
+                c.id,
+                c.project_id,
+                c.environment_id,
+                &c.name,
+                &c.region,
+                &c.size,
+                c.vcpus,
+                c.memory_mib,
+                c.disk_gib,
+                c.image_id,
+                &c.image,
+                c.status.as_str(),
+                c.reason.as_deref(),
+                c.wish.as_str(),
+                c.restart_policy.as_str(),
+                c.restarts,
+                c.protected,
+                &c.labels,
+                &c.ssh_keys,
+                c.user_data.as_deref(),
+                host,
+                port,
+                ip,
+                c.ssh_host_key.as_deref(),
+                c.boots,
+                c.operation_id,
+                c.notes.as_deref(),
+                c.version,
+                c.created_at,
+                c.updated_at,
+                c.started_at
+            ])
+            .must(1, NAME_TAKEN),
+        counter::add(tenant, "compute", "", 1),
+        counter::add(tenant, "compute", c.project_id.to_string(), 1),
+        counter::add(tenant, "compute", c.environment_id.to_string(), 1),
+    ];
+    batch.extend(label(tenant, c.id, labels));
+    batch
+}
+
+fn label(tenant: TenantId, id: ComputeId, labels: &[(String, String)]) -> impl Iterator<Item = Statement> {
+    labels.iter().map(move |(name, value)| COMPUTE_LABEL_INSERT.bind(params![tenant, name, value, id]))
+}
+
+/// Replaces the labels by which a compute is found.
+pub fn relabel(tenant: TenantId, id: ComputeId, labels: &[(String, String)]) -> Vec<Statement> {
+    let mut batch = vec![COMPUTE_LABELS_DELETE.bind(params![tenant, id])];
+    batch.extend(label(tenant, id, labels));
+    batch
+}
+
+/// Writes every column that can change, if the row still has `c.version`, or misses with [`STALE`]. The row's version
+/// is then one higher.
+pub fn update(tenant: TenantId, c: &Compute) -> Statement {
+    let (host, port, ip) = address(c);
+    COMPUTE_UPDATE
+        .bind(params![
+            tenant,
+            c.id,
+            c.version,
+            &c.name,
+            &c.size,
+            c.vcpus,
+            c.memory_mib,
+            c.disk_gib,
+            c.image_id,
+            &c.image,
+            c.status.as_str(),
+            c.reason.as_deref(),
+            c.wish.as_str(),
+            c.restart_policy.as_str(),
+            c.restarts,
+            c.protected,
+            &c.labels,
+            host,
+            port,
+            ip,
+            c.ssh_host_key.as_deref(),
+            c.boots,
+            c.operation_id,
+            c.notes.as_deref(),
+            c.updated_at,
+            c.started_at
+        ])
+        .must(1, STALE)
+}
+
+fn address(c: &Compute) -> (Option<&str>, Option<u16>, Option<&str>) {
+    c.address.as_ref().map_or((None, None, None), |a| (Some(&*a.ssh_host), Some(a.ssh_port), a.private_ip.as_deref()))
+}
+
+/// A deleted compute of which something may be left on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removal {
+    /// The compute.
+    pub compute_id: ComputeId,
+    /// The operation that ends when nothing is left.
+    pub operation_id: OperationId,
+    /// The region whose driver has it.
+    pub region: String,
+    /// What the driver wrote down about the machine, or empty.
+    pub machine: String,
+    /// Virtual processors to give back.
+    pub vcpus: u32,
+    /// Memory to give back, in MiB.
+    pub memory_mib: u32,
+    /// Disk to give back, in GiB.
+    pub disk_gib: u32,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+}
+
+/// Removes a compute that still has its version, or misses with [`STALE`]; writes down what may be left of it.
+pub fn delete(tenant: TenantId, c: &Compute, removal: &Removal) -> Vec<Statement> {
+    let r = removal;
+    vec![
+        COMPUTE_DELETE.bind(params![tenant, c.id, c.version]).must(1, STALE),
+        COMPUTE_LABELS_DELETE.bind(params![tenant, c.id]),
+        counter::add(tenant, "compute", "", -1),
+        counter::add(tenant, "compute", c.project_id.to_string(), -1),
+        counter::add(tenant, "compute", c.environment_id.to_string(), -1),
+        REMOVAL_INSERT.bind(params![
+            tenant,
+            r.compute_id,
+            r.operation_id,
+            &r.region,
+            &r.machine,
+            r.vcpus,
+            r.memory_mib,
+            r.disk_gib,
+            r.requested_at
+        ]),
+    ]
+}
+
+/// Nothing is left of a compute; misses with [`STALE`] when that was known already.
+pub fn removed(tenant: TenantId, id: ComputeId) -> Statement {
+    REMOVAL_DELETE.bind(params![tenant, id]).must(1, STALE)
+}
+
+/// Which computes a list holds.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Those in this status.
+    pub status: Option<String>,
+    /// Those in this region.
+    pub region: Option<String>,
+    /// Those of this project.
+    pub project_id: Option<ProjectId>,
+    /// Those of this environment.
+    pub environment_id: Option<EnvironmentId>,
+    /// Those with this name.
+    pub name: Option<String>,
+    /// Those with this label: key and value.
+    pub label: Option<(String, String)>,
+}
+
+impl Store {
+    /// One compute.
+    pub async fn compute(&self, tenant: TenantId, id: ComputeId) -> Result<Option<Compute>> {
+        self.one(COMPUTE_GET.bind(params![tenant, id]), decode).await
+    }
+
+    /// The first `limit` computes of a project, oldest first.
+    pub async fn computes_of_project(&self, tenant: TenantId, id: ProjectId, limit: u32) -> Result<Vec<Compute>> {
+        self.all(COMPUTE_OF_PROJECT.bind(params![tenant, id, limit]), decode).await
+    }
+
+    /// The first `limit` computes of an environment, oldest first.
+    pub async fn computes_of_environment(
+        &self,
+        tenant: TenantId,
+        id: EnvironmentId,
+        limit: u32,
+    ) -> Result<Vec<Compute>> {
+        self.all(COMPUTE_OF_ENVIRONMENT.bind(params![tenant, id, limit]), decode).await
+    }
+
+    /// What may be left of a deleted compute.
+    pub async fn removal(&self, tenant: TenantId, id: ComputeId) -> Result<Option<Removal>> {
+        self.one(REMOVAL_GET.bind(params![tenant, id]), |row| {
+            Ok(Removal {
+                compute_id: row.id(0)?,
+                operation_id: row.id(1)?,
+                region: row.string(2)?,
+                machine: row.string(3)?,
+                vcpus: row.u32(4)?,
+                memory_mib: row.u32(5)?,
+                disk_gib: row.u32(6)?,
+                requested_at: row.time(7)?,
+            })
+        })
+        .await
+    }
+
+    /// A page of computes, newest first. The most selective filter given chooses the index.
+    pub async fn computes(&self, tenant: TenantId, filter: &Filter, page: &Page) -> Result<Listed<Compute>> {
+        let f = filter;
+        let values = |before: &str, limit: i64, offset: i64| {
+            params![
+                tenant,
+                before,
+                limit,
+                offset,
+                f.status.as_deref(),
+                f.region.as_deref(),
+                f.project_id,
+                f.environment_id,
+                f.name.as_deref(),
+                f.label.as_ref().map(|l| &*l.0),
+                f.label.as_ref().map(|l| &*l.1)
+            ]
+        };
+        let (list, count) = match f {
+            Filter { name: Some(_), .. } => (&COMPUTE_LIST_NAME, &COMPUTE_COUNT_NAME),
+            Filter { label: Some(_), .. } => (&COMPUTE_LIST_LABEL, &COMPUTE_COUNT_LABEL),
+            Filter { environment_id: Some(_), .. } => (&COMPUTE_LIST_ENVIRONMENT, &COMPUTE_COUNT_ENVIRONMENT),
+            Filter { project_id: Some(_), .. } => (&COMPUTE_LIST_PROJECT, &COMPUTE_COUNT_PROJECT),
+            Filter { status: Some(_), .. } => (&COMPUTE_LIST_STATUS, &COMPUTE_COUNT_STATUS),
+            Filter { region: Some(_), .. } => (&COMPUTE_LIST_REGION, &COMPUTE_COUNT_REGION),
+            _ => (&COMPUTE_LIST, &COMPUTE_COUNT),
+        };
+        let scope = match f {
+            Filter { status: None, region: None, name: None, label: None, environment_id: Some(e), project_id: _ } => {
+                Some(e.to_string())
+            }
+            Filter {
+                status: None,
+                region: None,
+                name: None,
+                label: None,
+                environment_id: None,
+                project_id: Some(p),
+            } => Some(p.to_string()),
+            Filter { status: None, region: None, name: None, label: None, environment_id: None, project_id: None } => {
+                Some(String::new())
+            }
+            _ => None,
+        };
+        let total = match scope {
+            // An environment named beside a project that is not its own would match nothing: only its own counter is asked.
+            Some(scope) if f.environment_id.is_none() || f.project_id.is_none() => {
+                counter::get(tenant, "compute", scope)
+            }
+            _ => count.bind(values("~", i64::MAX, 0)),
+        };
+        self.page(list.bind(values(page.before(), rows_max(page), page.offset())), total, page, decode).await
+    }
+}

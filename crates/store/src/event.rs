@@ -1,0 +1,167 @@
+//! Events: written with the change, sequenced afterwards, read only once sequenced.
+
+use nephos_model::Timestamp;
+use nephos_model::event::{Actor, Event};
+use nephos_model::id::{EnvironmentId, EventId, ProjectId};
+use nephos_model::page::{Listed, Page};
+use nephos_model::tenant::TenantId;
+
+use crate::batch::Statement;
+use crate::convert::Model;
+use crate::error::Result;
+use crate::list::rows_max;
+use crate::value::Row;
+use crate::{Store, counter, params, sql};
+
+macro_rules! columns {
+    () => {
+        "id, seq, kind, resource_id, project_id, environment_id, data, actor_kind, actor_id, request_id, created_at"
+    };
+}
+
+macro_rules! residual {
+    () => {
+        " AND (CAST($5 AS TEXT) IS NULL OR kind = $5) AND (CAST($6 AS TEXT) IS NULL OR resource_id = $6)
+          AND (CAST($7 AS TEXT) IS NULL OR project_id = $7) AND (CAST($8 AS TEXT) IS NULL OR environment_id = $8) "
+    };
+}
+
+macro_rules! led {
+    ($list:ident, $count:ident, $lead:expr) => {
+        sql! {
+            /// A page of events, led by one filter.
+            indexed pub $list = concat!("SELECT ", columns!(), " FROM events WHERE tenant = $1 AND id < $2 ", $lead,
+                residual!(), " ORDER BY id DESC LIMIT $3 OFFSET $4");
+            /// How many match, led by one filter.
+            indexed pub $count = concat!("SELECT COUNT(*) FROM (SELECT 1 FROM events WHERE tenant = $1 AND id < $2 ",
+                $lead, residual!(), " LIMIT $3 OFFSET $4) AS matching");
+        }
+    };
+}
+
+led!(EVENT_LIST, EVENT_COUNT, "");
+led!(EVENT_LIST_KIND, EVENT_COUNT_KIND, " AND kind = $5 ");
+led!(EVENT_LIST_RESOURCE, EVENT_COUNT_RESOURCE, " AND resource_id = $6 ");
+led!(EVENT_LIST_PROJECT, EVENT_COUNT_PROJECT, " AND project_id = $7 ");
+
+sql! {
+    /// An event, not yet sequenced.
+    pub EVENT_INSERT = "INSERT INTO events_pending (id, tenant, kind, resource_id, project_id, environment_id, data,
+        actor_kind, actor_id, request_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    /// The oldest events that wait for their number.
+    indexed pub EVENTS_PENDING = "SELECT id, tenant FROM events_pending ORDER BY id LIMIT $1";
+    /// Gives one event its number.
+    pub EVENT_SEQUENCE = "INSERT INTO events (tenant, id, seq, kind, resource_id, project_id, environment_id, data,
+        actor_kind, actor_id, request_id, created_at)
+        SELECT tenant, id, $2, kind, resource_id, project_id, environment_id, data, actor_kind, actor_id, request_id,
+        created_at FROM events_pending WHERE id = $1";
+    /// It waits no more.
+    pub EVENT_SEQUENCED = "DELETE FROM events_pending WHERE id = $1";
+    /// The last numbers of a tenant.
+    indexed pub SEQUENCE_GET = "SELECT event_seq, audit_seq, audit_chain FROM sequences WHERE tenant = $1";
+    /// Makes sure that a tenant has numbers.
+    pub SEQUENCE_ENSURE = "INSERT INTO sequences (tenant, event_seq, audit_seq, audit_chain) VALUES ($1, 0, 0, $2)
+        ON CONFLICT (tenant) DO NOTHING";
+    /// Moves a tenant's numbers on; compare-and-set.
+    pub SEQUENCE_MOVE = "UPDATE sequences SET event_seq = $4, audit_seq = $5, audit_chain = $6
+        WHERE tenant = $1 AND event_seq = $2 AND audit_seq = $3";
+    /// Forgets events that are older than the retention.
+    pub EVENTS_EXPIRE = "DELETE FROM events WHERE created_at < $1";
+}
+
+/// An event that is about to be written.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: EventId,
+    /// `noun.change`.
+    pub kind: &'static str,
+    /// The resource it is about.
+    pub resource_id: String,
+    /// The resource's project.
+    pub project_id: Option<ProjectId>,
+    /// The resource's environment.
+    pub environment_id: Option<EnvironmentId>,
+    /// The resource after the change, as JSON text.
+    pub data: String,
+    /// Who made the change.
+    pub actor: Actor,
+    /// The request that caused it, as a UUID.
+    pub request_id: Option<String>,
+    /// When.
+    pub created_at: Timestamp,
+}
+
+/// Writes an event in the transaction that makes the change.
+pub fn insert(tenant: TenantId, e: NewEvent) -> Statement {
+    EVENT_INSERT.bind(params![
+        e.id,
+        tenant,
+        e.kind,
+        e.resource_id,
+        e.project_id,
+        e.environment_id,
+        e.data,
+        e.actor.kind(),
+        e.actor.id(),
+        e.request_id,
+        e.created_at
+    ])
+}
+
+fn decode(row: &Row) -> Result<Event> {
+    Ok(Event {
+        id: row.id(0)?,
+        seq: row.int(1)?,
+        kind: row.string(2)?,
+        resource_id: row.string(3)?,
+        project_id: row.opt_id(4)?,
+        environment_id: row.opt_id(5)?,
+        data: row.string(6)?,
+        actor_kind: row.string(7)?,
+        actor_id: row.opt_string(8)?,
+        request_id: row.opt_string(9)?,
+        created_at: row.time(10)?,
+    })
+}
+
+/// Which events a list holds.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Those of this kind.
+    pub kind: Option<String>,
+    /// Those about this resource.
+    pub resource_id: Option<String>,
+    /// Those of this project.
+    pub project_id: Option<ProjectId>,
+    /// Those of this environment.
+    pub environment_id: Option<EnvironmentId>,
+}
+
+impl Store {
+    /// A page of sequenced events, newest first.
+    pub async fn events(&self, tenant: TenantId, filter: &Filter, page: &Page) -> Result<Listed<Event>> {
+        let f = filter;
+        let values = |before: &str, limit: i64, offset: i64| {
+            params![
+                tenant,
+                before,
+                limit,
+                offset,
+                f.kind.as_deref(),
+                f.resource_id.as_deref(),
+                f.project_id,
+                f.environment_id
+            ]
+        };
+        let (list, count) = match f {
+            Filter { resource_id: Some(_), .. } => (&EVENT_LIST_RESOURCE, &EVENT_COUNT_RESOURCE),
+            Filter { project_id: Some(_), .. } => (&EVENT_LIST_PROJECT, &EVENT_COUNT_PROJECT),
+            Filter { kind: Some(_), .. } => (&EVENT_LIST_KIND, &EVENT_COUNT_KIND),
+            _ => (&EVENT_LIST, &EVENT_COUNT),
+        };
+        let unfiltered = matches!(f, Filter { kind: None, resource_id: None, project_id: None, environment_id: None });
+        let total = if unfiltered { counter::get(tenant, "event", "") } else { count.bind(values("~", i64::MAX, 0)) };
+        self.page(list.bind(values(page.before(), rows_max(page), page.offset())), total, page, decode).await
+    }
+}

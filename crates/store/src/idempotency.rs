@@ -1,0 +1,120 @@
+//! What was answered to a request with an idempotency key, written with its effect.
+
+use nephos_model::Timestamp;
+use nephos_model::id::{EnvironmentId, MemberId, ProjectId};
+use nephos_model::tenant::TenantId;
+
+use crate::batch::{Miss, Statement};
+use crate::convert::Model;
+use crate::error::Result;
+use crate::{Store, params, sql};
+
+/// Another request with the same key committed first.
+pub const DUPLICATE: Miss = Miss("duplicate");
+
+sql! {
+    /// A record, unless there is a living one.
+    pub IDEMPOTENCY_INSERT = "INSERT INTO idempotency (tenant, surface, method, path, key_hash, fingerprint, member_id,
+        project_id, environment_id, status, body, is_sealed, location, etag, preference_applied, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+        ON CONFLICT (tenant, surface, method, path, key_hash) DO NOTHING";
+    /// Makes room for a record whose predecessor expired.
+    pub IDEMPOTENCY_DROP = "DELETE FROM idempotency WHERE tenant = $1 AND surface = $2 AND method = $3 AND path = $4
+        AND key_hash = $5 AND expires_at <= $6";
+    /// One living record.
+    indexed pub IDEMPOTENCY_GET = "SELECT fingerprint, member_id, project_id, environment_id, status, body, is_sealed,
+        location, etag, preference_applied FROM idempotency
+        WHERE tenant = $1 AND surface = $2 AND method = $3 AND path = $4 AND key_hash = $5 AND expires_at > $6";
+    /// Forgets expired records.
+    pub IDEMPOTENCY_EXPIRE = "DELETE FROM idempotency WHERE expires_at <= $1";
+}
+
+/// Where a key counts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// Whose: workspace, mode and epoch.
+    pub tenant: TenantId,
+    /// `platform` or `strettch`.
+    pub surface: &'static str,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The concrete path under the base URL.
+    pub path: String,
+    /// SHA-256 of the key.
+    pub key_hash: [u8; 32],
+}
+
+/// What was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// SHA-256 of the query and the canonical body.
+    pub fingerprint: Vec<u8>,
+    /// Who asked.
+    pub member_id: MemberId,
+    /// The project of the object, which a narrowed key must see for a replay.
+    pub project_id: Option<ProjectId>,
+    /// The environment of the object.
+    pub environment_id: Option<EnvironmentId>,
+    /// The first status.
+    pub status: u16,
+    /// The first body, or its sealed form.
+    pub body: Vec<u8>,
+    /// Whether the body is sealed with a key that only the idempotency key gives.
+    pub is_sealed: bool,
+    /// The first `Location`.
+    pub location: Option<String>,
+    /// The first `ETag`.
+    pub etag: Option<String>,
+    /// The first `Preference-Applied`.
+    pub preference_applied: Option<String>,
+}
+
+/// Writes a record in the transaction of the effect, or misses with [`DUPLICATE`].
+pub fn insert(scope: &Scope, r: Record, expires_at: Timestamp, now: Timestamp) -> [Statement; 2] {
+    let s = scope;
+    [
+        IDEMPOTENCY_DROP.bind(params![s.tenant, s.surface, s.method, &s.path, s.key_hash, now]),
+        IDEMPOTENCY_INSERT
+            .bind(params![
+                s.tenant,
+                s.surface,
+                s.method,
+                &s.path,
+                s.key_hash,
+                r.fingerprint,
+                r.member_id,
+                r.project_id,
+                r.environment_id,
+                r.status,
+                r.body,
+                r.is_sealed,
+                r.location,
+                r.etag,
+                r.preference_applied,
+                expires_at
+            ])
+            .must(1, DUPLICATE),
+    ]
+}
+
+impl Store {
+    /// The record of a key that has not expired at `now`.
+    pub async fn idempotency(&self, s: &Scope, now: Timestamp) -> Result<Option<Record>> {
+        let statement = IDEMPOTENCY_GET.bind(params![s.tenant, s.surface, s.method, &s.path, s.key_hash, now]);
+        self.one(statement, |row| {
+            Ok(Record {
+                fingerprint: row.blob(0)?.to_vec(),
+                member_id: row.id(1)?,
+                project_id: row.opt_id(2)?,
+                environment_id: row.opt_id(3)?,
+                status: u16::try_from(row.int(4)?).map_err(|_| row.unexpected(4, "a status"))?,
+                body: row.blob(5)?.to_vec(),
+                is_sealed: row.flag(6)?,
+                location: row.opt_string(7)?,
+                etag: row.opt_string(8)?,
+                preference_applied: row.opt_string(9)?,
+            })
+        })
+        .await
+    }
+}

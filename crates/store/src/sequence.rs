@@ -1,0 +1,105 @@
+//! Numbers for events and audit rows, given after their transactions committed, by one sequencer at a time.
+//!
+//! A row that commits late gets a later number, so a reader who has seen number n has seen every smaller one.
+
+use std::collections::BTreeMap;
+
+use nephos_model::Timestamp;
+use nephos_model::id::{AuditId, EventId};
+use nephos_model::tenant::TenantId;
+
+use crate::batch::{Batch, Miss, Statement};
+use crate::convert::Model;
+use crate::error::Result;
+use crate::{Store, counter, params, sql};
+
+/// Somebody else moved the numbers or holds the lease.
+pub const OVERTAKEN: Miss = Miss("overtaken");
+
+sql! {
+    /// Makes sure that a lease exists, free.
+    pub LEASE_ENSURE = "INSERT INTO leases (name, owner, until_at) VALUES ($1, '', 0) ON CONFLICT (name) DO NOTHING";
+    /// Takes or keeps a lease.
+    pub LEASE_TAKE = "UPDATE leases SET owner = $2, until_at = $3 WHERE name = $1 AND (owner = $2 OR until_at <= $4)";
+}
+
+/// A tenant's last numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbers {
+    /// The last event's.
+    pub event_seq: i64,
+    /// The last audit row's.
+    pub audit_seq: i64,
+    /// The last audit row's link of the chain.
+    pub chain: Vec<u8>,
+}
+
+/// Takes or keeps the lease `name` until `until`, or misses with [`OVERTAKEN`].
+pub fn lease(name: &'static str, owner: &str, until: Timestamp, now: Timestamp) -> [Statement; 2] {
+    [LEASE_ENSURE.bind(params![name]), LEASE_TAKE.bind(params![name, owner, until, now]).must(1, OVERTAKEN)]
+}
+
+/// Numbers given to one tenant's waiting rows.
+#[derive(Debug, Clone)]
+pub struct Given {
+    /// The numbers before.
+    pub before: Numbers,
+    /// The numbers after.
+    pub after: Numbers,
+    /// Events with their numbers.
+    pub events: Vec<(EventId, i64)>,
+    /// Audit rows with their numbers and links.
+    pub audit: Vec<(AuditId, i64, Vec<u8>)>,
+}
+
+/// Writes the numbers of every tenant in `given`; misses with [`OVERTAKEN`] when somebody else was faster.
+pub fn write(given: &BTreeMap<TenantId, Given>) -> Batch {
+    let mut batch = Batch::new();
+    for (tenant, g) in given {
+        batch.push(
+            crate::event::SEQUENCE_MOVE
+                .bind(params![
+                    *tenant,
+                    g.before.event_seq,
+                    g.before.audit_seq,
+                    g.after.event_seq,
+                    g.after.audit_seq,
+                    g.after.chain.clone()
+                ])
+                .must(1, OVERTAKEN),
+        );
+        for (id, seq) in &g.events {
+            batch.push(crate::event::EVENT_SEQUENCE.bind(params![*id, *seq]).must(1, OVERTAKEN));
+            batch.push(crate::event::EVENT_SEQUENCED.bind(params![*id]).must(1, OVERTAKEN));
+        }
+        for (id, seq, chain) in &g.audit {
+            batch.push(crate::audit::AUDIT_SEQUENCE.bind(params![*id, *seq, chain.clone()]).must(1, OVERTAKEN));
+            batch.push(crate::audit::AUDIT_SEQUENCED.bind(params![*id]).must(1, OVERTAKEN));
+        }
+        if !g.events.is_empty() {
+            batch.push(counter::add(*tenant, "event", "", i64::try_from(g.events.len()).unwrap_or(0)));
+        }
+    }
+    batch
+}
+
+impl Store {
+    /// The oldest `limit` events that wait for their number.
+    pub async fn events_waiting(&self, limit: u32) -> Result<Vec<(EventId, TenantId)>> {
+        self.all(crate::event::EVENTS_PENDING.bind(params![limit]), |row| Ok((row.id(0)?, TenantId(row.int(1)?)))).await
+    }
+
+    /// A tenant's last numbers; a tenant that has none begins at zero.
+    pub async fn numbers(&self, tenant: TenantId) -> Result<Numbers> {
+        let get = || crate::event::SEQUENCE_GET.bind(params![tenant]);
+        let decode = |row: &crate::Row| {
+            Ok(Numbers { event_seq: row.int(0)?, audit_seq: row.int(1)?, chain: row.blob(2)?.to_vec() })
+        };
+        if let Some(numbers) = self.one(get(), decode).await? {
+            return Ok(numbers);
+        }
+        let first = Numbers { event_seq: 0, audit_seq: 0, chain: vec![0; 32] };
+        self.write(Batch::from(crate::event::SEQUENCE_ENSURE.bind(params![tenant, first.chain.clone()]))).await?;
+        Ok(self.one(get(), decode).await?.unwrap_or(first))
+    }
+}
