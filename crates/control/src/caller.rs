@@ -1,0 +1,196 @@
+//! Who calls and what they may do. A permission is a value that a use-case demands and only [`Caller::permit`] makes.
+
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nephos_model::Fault;
+use nephos_model::event::Actor;
+use nephos_model::id::{EnvironmentId, KeyId, MemberId, ProjectId, RequestId, WorkspaceId};
+use nephos_model::role::Role;
+use nephos_model::scope::{Noun, Scope, Scopes};
+use nephos_model::tenant::{Mode, TenantId};
+
+use crate::plan_limits::Limits;
+
+/// An authenticated credential, as it is now.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// Live or sandbox.
+    pub mode: Mode,
+    /// The tenant of workspace, mode and current epoch.
+    pub tenant: TenantId,
+    /// How far the sandbox's clock is ahead of the wall's; zero when live.
+    pub clock_ahead: Duration,
+    /// The member behind the credential.
+    pub member_id: MemberId,
+    /// The member's role now.
+    pub role: Role,
+    /// The API key, unless the console acts.
+    pub key_id: Option<KeyId>,
+    /// What the credential is narrowed to.
+    pub scopes: Scopes,
+    /// The project it is narrowed to.
+    pub project_id: Option<ProjectId>,
+    /// The environment it is narrowed to.
+    pub environment_id: Option<EnvironmentId>,
+    /// Budgets and quotas of the workspace's plan.
+    pub limits: Arc<Limits>,
+}
+
+/// What is known of a request beside its credential.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Our id of it.
+    pub id: RequestId,
+    /// The client's own id of it: visible ASCII, at most 128 characters, untrusted.
+    pub client_request_id: Option<String>,
+    /// The client's address.
+    pub address: IpAddr,
+}
+
+/// A permission: the scope and the least role that an operation needs.
+pub trait Permission: Send + Sync + 'static {
+    /// The scope.
+    const SCOPE: Scope;
+    /// The least role.
+    const ROLE: Role;
+}
+
+macro_rules! permissions {
+    ($($(#[$doc:meta])* $name:ident = $verb:ident $noun:ident, $role:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub struct $name;
+        impl Permission for $name {
+            const SCOPE: Scope = Scope::$verb(Noun::$noun);
+            const ROLE: Role = Role::$role;
+        }
+    )*};
+}
+
+permissions! {
+    /// See projects.
+    ProjectRead = read Project, Member;
+    /// Make and rename projects.
+    ProjectWrite = write Project, Member;
+    /// Delete projects.
+    ProjectDelete = write Project, Admin;
+    /// See environments.
+    EnvironmentRead = read Environment, Member;
+    /// Make and rename environments.
+    EnvironmentWrite = write Environment, Member;
+    /// Delete environments.
+    EnvironmentDelete = write Environment, Admin;
+    /// See computes and their consoles.
+    ComputeRead = read Compute, Member;
+    /// Make, change, act on and delete computes.
+    ComputeWrite = write Compute, Member;
+    /// See images.
+    ImageRead = read Image, Member;
+    /// See sizes.
+    SizeRead = read Size, Member;
+    /// See regions.
+    RegionRead = read Region, Member;
+    /// See SSH keys.
+    SshKeyRead = read SshKey, Member;
+    /// Add and delete SSH keys.
+    SshKeyWrite = write SshKey, Member;
+    /// See operations.
+    OperationRead = read Operation, Member;
+    /// Cancel operations.
+    OperationWrite = write Operation, Member;
+    /// See events.
+    EventRead = read Event, Member;
+    /// See usage.
+    UsageRead = read Usage, Member;
+    /// See API keys.
+    ApiKeyRead = read ApiKey, Member;
+    /// Make, change, rotate and revoke API keys.
+    ApiKeyWrite = write ApiKey, Member;
+    /// See the workspace and the credential itself.
+    WorkspaceRead = read Workspace, Member;
+    /// Rename the workspace.
+    WorkspaceWrite = write Workspace, Owner;
+    /// See members.
+    MemberRead = read Member, Member;
+    /// Change and remove members.
+    MemberWrite = write Member, Admin;
+    /// See budgets and quotas.
+    LimitRead = read Limit, Member;
+    /// Reset the sandbox and move its clock.
+    SandboxWrite = write Sandbox, Member;
+}
+
+/// Proof that the caller of a request may do `P`.
+#[derive(Debug)]
+pub struct Grant<P> {
+    caller: Arc<Caller>,
+    request: Arc<Request>,
+    permission: PhantomData<fn() -> P>,
+}
+
+impl<P> Clone for Grant<P> {
+    fn clone(&self) -> Self {
+        Self { caller: self.caller.clone(), request: self.request.clone(), permission: PhantomData }
+    }
+}
+
+impl Caller {
+    /// The grant of `P`, or the 403 that names what is missing.
+    pub fn permit<P: Permission>(self: &Arc<Self>, request: &Arc<Request>) -> Result<Grant<P>, Fault> {
+        self.check(P::SCOPE, P::ROLE)?;
+        Ok(Grant { caller: self.clone(), request: request.clone(), permission: PhantomData })
+    }
+
+    /// Whether the caller has a scope and a role, or the 403 that names what is missing.
+    pub fn check(&self, scope: Scope, role: Role) -> Result<(), Fault> {
+        if !self.scopes.has(scope) {
+            return Err(Fault::missing_scope(scope));
+        }
+        if self.role < role {
+            return Err(Fault::missing_role(role));
+        }
+        Ok(())
+    }
+
+    /// Who is written down as the cause of a change.
+    pub fn actor(&self) -> Actor {
+        self.key_id.map_or(Actor::Member(self.member_id), Actor::Key)
+    }
+
+    /// Whether something of a project is visible.
+    pub fn sees_project(&self, project: ProjectId) -> bool {
+        self.project_id.is_none_or(|only| only == project)
+    }
+
+    /// Whether something of an environment is visible.
+    pub fn sees(&self, project: ProjectId, environment: EnvironmentId) -> bool {
+        self.sees_project(project) && self.environment_id.is_none_or(|only| only == environment)
+    }
+
+    /// Whether the credential is narrowed to a project or environment.
+    pub fn is_narrowed(&self) -> bool {
+        self.project_id.is_some() || self.environment_id.is_some()
+    }
+}
+
+impl<P> Grant<P> {
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// The request.
+    pub fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Whose rows.
+    pub fn tenant(&self) -> TenantId {
+        self.caller.tenant
+    }
+}

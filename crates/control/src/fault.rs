@@ -1,0 +1,40 @@
+//! What the store says, as a [`Fault`].
+
+use nephos_model::fault::{Code, Detail};
+use nephos_model::{Fault, fault};
+use nephos_store::StoreError;
+
+/// Seconds after which a client may retry when the store can't answer.
+pub const STORE_RETRY_AFTER_S: u32 = 1;
+
+/// A store's error that has no meaning of its own to the client.
+pub fn store(error: StoreError) -> Fault {
+    match error {
+        StoreError::Unavailable { .. } | StoreError::TooBusy { .. } | StoreError::Full { .. } => {
+            Fault::unavailable(STORE_RETRY_AFTER_S, error)
+        }
+        other => Fault::internal(other),
+    }
+}
+
+/// A missed guard as the fault that it means. `Stale` and `Duplicate` are not here: the request is run again.
+pub(crate) fn missed(miss: nephos_store::Miss) -> Option<Fault> {
+    use nephos_store as s;
+    let conflict = |pointer: &str, code, message: &str| Fault::conflict(fault::Detail::at(pointer, code, message));
+    Some(match miss {
+        s::counter::QUOTA => Fault {
+            details: vec![Detail::new("quota_exceeded", "A quota of the plan is used up; GET /limits shows each.")],
+            ..Fault::new(Code::QuotaExceeded, "A quota of the workspace's plan is used up. Delete what is not needed, or ask for a larger plan.")
+        },
+        s::capacity::FULL => Fault::new(
+            Code::CapacityUnavailable,
+            "The region has no room for a compute of this size now. Choose a smaller size or another region.",
+        ),
+        s::compute::NAME_TAKEN => conflict("/name", "name_taken", "The environment has a compute of this name already."),
+        s::environment::NAME_TAKEN => conflict("/name", "name_taken", "The project has an environment of this name already."),
+        s::ssh_key::TAKEN => conflict("/name", "ssh_key_taken", "The workspace has this key, or a key of this name, already."),
+        s::image::NAME_TAKEN => conflict("/name", "name_taken", "There is an image of this name already."),
+        s::project::NOT_EMPTY => Fault::conflict(Detail::new("not_empty", "Something was created in it just now. List its computes and try again.")),
+        _ => return None,
+    })
+}

@@ -1,0 +1,220 @@
+//! Idempotency: what was answered to a key is written with the effect, so a retry finds the whole of it or nothing.
+//!
+//! There is no row "in progress": within one server a running request is remembered in memory, and between servers the
+//! record's primary key decides at commit, so a crash leaves nothing to clean up.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nephos_model::Fault;
+use nephos_model::fault::{Code, Detail};
+use nephos_model::id::{EnvironmentId, ProjectId};
+use nephos_store::Statement;
+use nephos_store::idempotency::{Record, Scope};
+use ring::{aead, hkdf};
+use sha2::{Digest, Sha256};
+
+use crate::caller::Caller;
+use crate::{Cloud, fault};
+
+/// How long an answer is kept: 24 hours.
+pub const KEPT_S: u64 = 24 * 60 * 60;
+/// Seconds after which a duplicate of a running request may retry.
+const RETRY_AFTER_S: u32 = 1;
+
+/// What was answered the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recording {
+    /// The status.
+    pub status: u16,
+    /// The body, byte for byte.
+    pub body: Vec<u8>,
+    /// `Location`.
+    pub location: Option<String>,
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Preference-Applied`.
+    pub preference_applied: Option<String>,
+    /// Whether the body shows a secret and must be sealed.
+    pub is_secret: bool,
+}
+
+/// The keys that requests run with now, in this process.
+#[derive(Debug, Default)]
+pub(crate) struct Running(Mutex<HashSet<Scope>>);
+
+/// The right to run the request of a key. Dropping it lets a retry run.
+#[derive(Debug)]
+pub struct Ticket {
+    scope: Scope,
+    fingerprint: [u8; 32],
+    member: nephos_model::id::MemberId,
+    seal: [u8; 32],
+    running: Arc<Running>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.scope);
+    }
+}
+
+/// What a key leads to.
+#[derive(Debug)]
+pub enum Begin {
+    /// Run the request, and commit it with this.
+    Run(Ticket),
+    /// Answer this.
+    Replay(Recording),
+}
+
+/// A request with an idempotency key.
+#[derive(Debug, Clone)]
+pub struct Keyed<'a> {
+    /// `platform` or `strettch`.
+    pub surface: &'static str,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The concrete path under the base URL.
+    pub path: &'a str,
+    /// The key, checked for its form.
+    pub key: &'a str,
+    /// SHA-256 of the query and the canonical body.
+    pub fingerprint: [u8; 32],
+}
+
+impl Cloud {
+    /// Begins a request that has an idempotency key.
+    ///
+    /// Faults: 409 while the first request still runs in this server, 422 when the key was used for another request,
+    /// 403 when the answer holds a secret of another member, 404 when the object is not visible to this credential.
+    pub async fn idempotency_begin(&self, caller: &Caller, request: &Keyed<'_>) -> Result<Begin, Fault> {
+        let scope = Scope {
+            tenant: caller.tenant,
+            surface: request.surface,
+            method: request.method,
+            path: request.path.to_owned(),
+            key_hash: Sha256::digest(request.key.as_bytes()).into(),
+        };
+        let running = self.running().clone();
+        if !running.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.clone()) {
+            return Err(Fault {
+                retry_after_s: Some(RETRY_AFTER_S),
+                details: vec![Detail::header("idempotency-key", "in_progress", "The first request with this key still runs.")],
+                ..Fault::new(Code::IdempotencyInProgress, "The first request with this idempotency key still runs; retry shortly.")
+            });
+        }
+        let ticket = Ticket {
+            scope,
+            fingerprint: request.fingerprint,
+            member: caller.member_id,
+            seal: seal_key(request.key, caller.tenant.0),
+            running,
+        };
+        let found = self.store().idempotency(&ticket.scope, self.clock().now()).await.map_err(fault::store)?;
+        match found {
+            None => Ok(Begin::Run(ticket)),
+            Some(record) => replay(caller, &ticket, record).map(Begin::Replay),
+        }
+    }
+
+    pub(crate) fn idempotency_record(
+        &self,
+        ticket: &Ticket,
+        recording: Recording,
+        project_id: Option<ProjectId>,
+        environment_id: Option<EnvironmentId>,
+    ) -> [Statement; 2] {
+        let now = self.clock().now();
+        let body = if recording.is_secret { seal(&ticket.seal, recording.body, self) } else { recording.body };
+        let record = Record {
+            fingerprint: ticket.fingerprint.to_vec(),
+            member_id: ticket.member,
+            project_id,
+            environment_id,
+            status: recording.status,
+            body,
+            is_sealed: recording.is_secret,
+            location: recording.location,
+            etag: recording.etag,
+            preference_applied: recording.preference_applied,
+        };
+        nephos_store::idempotency::insert(&ticket.scope, record, now.plus(Duration::from_secs(KEPT_S)), now)
+    }
+}
+
+fn replay(caller: &Caller, ticket: &Ticket, record: Record) -> Result<Recording, Fault> {
+    if record.fingerprint != ticket.fingerprint {
+        let detail = Detail::header("idempotency-key", "reused", "The key was used for a request with another query or body.");
+        return Err(Fault {
+            details: vec![detail],
+            ..Fault::new(Code::IdempotencyKeyReused, "This idempotency key was used for another request; use a new key for a new request.")
+        });
+    }
+    let visible = record.project_id.is_none_or(|p| caller.sees_project(p))
+        && record.environment_id.is_none_or(|e| caller.environment_id.is_none_or(|only| only == e));
+    if !visible {
+        return Err(Fault::not_found("resource"));
+    }
+    let body = if record.is_sealed {
+        if record.member_id != caller.member_id {
+            let detail = Detail::header("idempotency-key", "other_member", "The answer holds a secret of another member.");
+            return Err(Fault {
+                details: vec![detail],
+                ..Fault::new(Code::Forbidden, "The answer to this idempotency key holds a secret and is replayed only to the member who asked first.")
+            });
+        }
+        unseal(&ticket.seal, record.body).ok_or_else(|| Fault::internal("a sealed answer can't be opened"))?
+    } else {
+        record.body
+    };
+    Ok(Recording {
+        status: record.status,
+        body,
+        location: record.location,
+        etag: record.etag,
+        preference_applied: record.preference_applied,
+        is_secret: record.is_sealed,
+    })
+}
+
+/// The key that seals an answer (HKDF-SHA256, RFC 5869): only who knows the idempotency key can derive it.
+fn seal_key(key: &str, tenant: i64) -> [u8; 32] {
+    let mut out = [0; 32];
+    let prk = hkdf::Salt::new(hkdf::HKDF_SHA256, b"nephos idempotency seal v1").extract(key.as_bytes());
+    let tenant = tenant.to_be_bytes();
+    // 32 bytes is the hash's own length, far below the 255 times of it that HKDF can give.
+    if let Ok(okm) = prk.expand(&[&tenant], hkdf::HKDF_SHA256) {
+        let _ = okm.fill(&mut out);
+    }
+    out
+}
+
+fn aead_key(key: &[u8; 32]) -> Option<aead::LessSafeKey> {
+    aead::UnboundKey::new(&aead::CHACHA20_POLY1305, key).ok().map(aead::LessSafeKey::new)
+}
+
+/// ChaCha20-Poly1305 (RFC 8439), the nonce before the ciphertext.
+fn seal(key: &[u8; 32], mut body: Vec<u8>, cloud: &Cloud) -> Vec<u8> {
+    let mut nonce = [0; aead::NONCE_LEN];
+    cloud.entropy().fill(&mut nonce);
+    let sealed = aead_key(key).and_then(|key| {
+        key.seal_in_place_append_tag(aead::Nonce::assume_unique_for_key(nonce), aead::Aad::empty(), &mut body).ok()
+    });
+    // A body is at most a few KiB and the key has the right length, the only ways to fail; nothing is kept in clear.
+    if sealed.is_none() {
+        body.clear();
+    }
+    let mut out = nonce.to_vec();
+    out.append(&mut body);
+    out
+}
+
+fn unseal(key: &[u8; 32], sealed: Vec<u8>) -> Option<Vec<u8>> {
+    let nonce = aead::Nonce::try_assume_unique_for_key(sealed.get(..aead::NONCE_LEN)?).ok()?;
+    let mut body = sealed.get(aead::NONCE_LEN..)?.to_vec();
+    let length = aead_key(key)?.open_in_place(nonce, aead::Aad::empty(), &mut body).ok()?.len();
+    body.truncate(length);
+    Some(body)
+}

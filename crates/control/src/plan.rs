@@ -1,0 +1,175 @@
+//! Plans: a use-case reads and decides, and hands back what it would write. Committing is one atomic batch that holds
+//! the change, its events, its audit row, its ledger rows and the idempotency record; dropping a plan is `dry_run`.
+
+use nephos_model::Fault;
+use nephos_model::Timestamp;
+use nephos_model::fault::Detail;
+use nephos_model::id::{AuditId, EnvironmentId, EventId, OperationId, ProjectId};
+use nephos_store::audit::NewAudit;
+use nephos_store::event::NewEvent;
+use nephos_store::{Batch, Statement, StoreError};
+
+use crate::caller::Grant;
+use crate::idempotency::{Recording, Ticket};
+use crate::{Cloud, fault};
+
+/// How often a request is run again because it lost a race, before it is a conflict.
+pub const ATTEMPTS_MAX: u32 = 8;
+
+/// What a use-case would write, and the value it would answer.
+#[derive(Debug)]
+pub struct Plan<T> {
+    /// What the change leaves.
+    pub value: T,
+    /// The price of it, for `dry_run`.
+    pub price: Option<Price>,
+    /// The project that the changed object belongs to.
+    pub project_id: Option<ProjectId>,
+    /// The environment that the changed object belongs to.
+    pub environment_id: Option<EnvironmentId>,
+    pub(crate) batch: Batch,
+    pub(crate) after: After,
+}
+
+/// What a compute costs, in millionths of the installation's currency an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// While it runs.
+    pub running_microunits_per_hour: i64,
+    /// While it is stopped.
+    pub stopped_microunits_per_hour: i64,
+}
+
+/// What is to be done once the batch is durable; only ever a hint, since the rows say it too.
+#[derive(Debug, Default)]
+pub(crate) struct After {
+    /// Reconcilers have something to do.
+    pub work: bool,
+    /// What credentials may do changed.
+    pub credentials: bool,
+    /// An operation changed.
+    pub operation: Option<OperationId>,
+}
+
+/// Why a plan was not committed.
+#[derive(Debug)]
+pub enum CommitError {
+    /// The rows changed since they were read, or another request with the same idempotency key was faster: run the
+    /// request again from its idempotency key on.
+    Again,
+    /// It can't be.
+    Fault(Fault),
+}
+
+impl From<Fault> for CommitError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl<T> Plan<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { value, price: None, project_id: None, environment_id: None, batch: Batch::new(), after: After::default() }
+    }
+
+    pub(crate) fn of(mut self, project: ProjectId, environment: Option<EnvironmentId>) -> Self {
+        self.project_id = Some(project);
+        self.environment_id = environment;
+        self
+    }
+
+    pub(crate) fn write(&mut self, statements: impl IntoIterator<Item = Statement>) {
+        self.batch.extend(statements);
+    }
+}
+
+/// A change as the event and the audit row tell it.
+#[derive(Debug, Clone)]
+pub(crate) struct Change {
+    /// The event's kind, `noun.change`.
+    pub event: &'static str,
+    /// The audit row's action, `noun.verb`.
+    pub action: &'static str,
+    /// The resource.
+    pub resource_id: String,
+    /// Its project.
+    pub project_id: Option<ProjectId>,
+    /// Its environment.
+    pub environment_id: Option<EnvironmentId>,
+    /// The resource before, as JSON text.
+    pub before: Option<String>,
+    /// The resource after, as JSON text.
+    pub after: Option<String>,
+    /// The status of the answer.
+    pub status: u16,
+}
+
+impl Cloud {
+    /// Adds a change's event and audit row to the plan.
+    pub(crate) fn journal<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: Change) {
+        let caller = grant.caller();
+        let request_id = nephos_model::id::Id::raw(grant.request().id).to_uuid();
+        let data = change.after.clone().or_else(|| change.before.clone()).unwrap_or_else(|| "null".to_owned());
+        plan.batch.push(nephos_store::event::insert(
+            grant.tenant(),
+            NewEvent {
+                id: self.id::<EventId>(),
+                kind: change.event,
+                resource_id: change.resource_id.clone(),
+                project_id: change.project_id,
+                environment_id: change.environment_id,
+                data,
+                actor: caller.actor(),
+                request_id: Some(request_id.clone()),
+                created_at: now,
+            },
+        ));
+        plan.batch.push(nephos_store::audit::insert(
+            grant.tenant(),
+            NewAudit {
+                id: self.id::<AuditId>(),
+                action: change.action,
+                resource_id: Some(change.resource_id),
+                project_id: change.project_id,
+                actor: caller.actor(),
+                member_id: Some(caller.member_id),
+                address: Some(grant.request().address.to_string()),
+                client_request_id: grant.request().client_request_id.clone(),
+                request_id,
+                before: change.before,
+                after: change.after,
+                status: change.status,
+                created_at: self.clock().now(),
+            },
+        ));
+    }
+
+    /// Makes a plan durable, with the answer to its idempotency key if it has one, and hands back its value.
+    pub async fn commit<T>(&self, plan: Plan<T>, record: Option<(&Ticket, Recording)>) -> Result<T, CommitError> {
+        let Plan { value, mut batch, after, project_id, environment_id, .. } = plan;
+        if let Some((ticket, recording)) = record {
+            batch.extend(self.idempotency_record(ticket, recording, project_id, environment_id));
+        }
+        match self.store().write(batch).await {
+            Ok(_) => {
+                self.wake(&after);
+                Ok(value)
+            }
+            Err(StoreError::Missed { miss, .. })
+                if miss == nephos_store::project::STALE || miss == nephos_store::idempotency::DUPLICATE =>
+            {
+                Err(CommitError::Again)
+            }
+            Err(StoreError::Missed { miss, .. }) if fault::missed(miss).is_some() => {
+                Err(fault::missed(miss).map_or(CommitError::Again, CommitError::Fault))
+            }
+            Err(StoreError::Unique { constraint, .. })
+                if constraint.contains("environments") || constraint.contains("computes") =>
+            {
+                let detail = Detail::at("/name", "name_taken", "The name is taken.");
+                Err(CommitError::Fault(Fault::conflict(detail)))
+            }
+            Err(error) => Err(CommitError::Fault(fault::store(error))),
+        }
+    }
+}
