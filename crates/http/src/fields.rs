@@ -1,0 +1,522 @@
+//! Declarative tables of request fields: one table checks a body, all its problems at once, and gives the schema of it.
+//!
+//! What a field may hold is decided here; what it means together with the state of the cloud is decided in control.
+
+use std::net::IpAddr;
+
+use nephos_model::label::{self, LABELS_MAX};
+use nephos_model::name::{Hostname, LABEL_CHARS_MAX, TITLE_CHARS_MAX, Title};
+use nephos_model::scope::Scopes;
+use nephos_model::ssh_key::{PUBLIC_KEY_CHARS_MAX, PublicKey};
+use nephos_model::{Detail, Timestamp};
+use serde_json::{Value, json};
+
+use crate::json::{Json, brief, pointer_step};
+
+/// Items of a list field at most, unless the field says less.
+pub const ITEMS_MAX: usize = 64;
+const REFERENCE_CHARS_MAX: usize = 100;
+/// A prefix, an underscore and 26 characters.
+const ID_PATTERN_TAIL: &str = "_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+
+/// What a field may hold.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// A name for people, see [`Title`].
+    Title,
+    /// A hostname label, see [`Hostname`].
+    Hostname,
+    /// True or false.
+    Bool,
+    /// Any text without NUL, of at most so many bytes in UTF-8.
+    Text {
+        /// Bytes at most.
+        bytes_max: usize,
+    },
+    /// A whole number in a range, both ends included.
+    Integer {
+        /// The least.
+        min: i64,
+        /// The greatest.
+        max: i64,
+    },
+    /// An identifier with this prefix.
+    Id(&'static str),
+    /// The id or the name of a thing: 1 to 100 printable characters.
+    Reference(&'static str),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// An object of labels.
+    Labels,
+    /// An SSH public key in the one-line form.
+    PublicKey,
+    /// A point in time, RFC 3339.
+    Time,
+    /// An IP address or a network in CIDR form.
+    Network,
+    /// A scope, such as `compute:read`.
+    Scope,
+    /// A list without repetition of at most so many items.
+    List {
+        /// What each item is.
+        of: &'static Kind,
+        /// Items at most.
+        items_max: usize,
+    },
+}
+
+/// One field of a request body.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its key.
+    pub name: &'static str,
+    /// What it may hold.
+    pub kind: Kind,
+    /// Whether it must be there.
+    pub required: bool,
+    /// Whether `null` is a value of it.
+    pub nullable: bool,
+    /// A sentence for the reference.
+    pub summary: &'static str,
+}
+
+impl Field {
+    /// A field that must be there.
+    pub const fn required(name: &'static str, kind: Kind, summary: &'static str) -> Self {
+        Self { name, kind, required: true, nullable: false, summary }
+    }
+
+    /// A field that may be left out.
+    pub const fn optional(name: &'static str, kind: Kind, summary: &'static str) -> Self {
+        Self { name, kind, required: false, nullable: false, summary }
+    }
+
+    /// A field that may be left out, or be `null`.
+    pub const fn nullable(name: &'static str, kind: Kind, summary: &'static str) -> Self {
+        Self { name, kind, required: false, nullable: true, summary }
+    }
+}
+
+/// What a PATCH says about a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent<T> {
+    /// Nothing: leave it as it is.
+    Absent,
+    /// `null`: clear it.
+    Null,
+    /// A value.
+    Value(T),
+}
+
+/// A body that its field table has passed.
+#[derive(Debug, Default)]
+pub struct Body {
+    members: Vec<(String, Json)>,
+}
+
+impl Body {
+    /// Checks `json` against `table`.
+    ///
+    /// # Errors
+    /// Every problem of every field.
+    pub fn check(table: &[Field], json: Json) -> Result<Self, Vec<Detail>> {
+        let kind = json.kind();
+        let Json::Object(members) = json else {
+            return Err(vec![Detail::at("", "wrong_type", format!("The body must be a JSON object, not {kind}."))]);
+        };
+        let mut problems = Vec::new();
+        for field in table {
+            let value = members.iter().find(|(name, _)| name == field.name).map(|(_, value)| value);
+            let mut pointer = String::new();
+            pointer_step(&mut pointer, field.name);
+            match value {
+                None if field.required => {
+                    problems.push(Detail::at(pointer, "missing", format!("\"{}\" is required.", field.name)));
+                }
+                None => {}
+                Some(Json::Null) if field.nullable => {}
+                Some(value) => field.kind.check(field.name, &mut pointer, value, &mut problems),
+            }
+        }
+        for (name, _) in &members {
+            if !table.iter().any(|field| field.name == name) {
+                let mut pointer = String::new();
+                pointer_step(&mut pointer, &brief(name));
+                problems.push(Detail::at(pointer, "unknown_field", unknown(name, table)));
+            }
+        }
+        if problems.is_empty() { Ok(Self { members }) } else { Err(problems) }
+    }
+
+    fn get(&self, name: &str) -> Option<&Json> {
+        self.members.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Whether no field was sent.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The text of a field; `None` when absent or `null`.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.get(name) {
+            Some(Json::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text of a field that the table requires.
+    pub fn required(&self, name: &str) -> &str {
+        self.text(name).unwrap_or_default()
+    }
+
+    /// What a PATCH says about a text field.
+    pub fn sent(&self, name: &str) -> Sent<&str> {
+        match self.get(name) {
+            None => Sent::Absent,
+            Some(Json::String(text)) => Sent::Value(text),
+            Some(_) => Sent::Null,
+        }
+    }
+
+    /// The truth of a field; `None` when absent.
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        match self.get(name) {
+            Some(Json::Bool(flag)) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    /// The number of a field; `None` when absent.
+    pub fn integer(&self, name: &str) -> Option<i64> {
+        match self.get(name) {
+            Some(Json::Integer(n)) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// The texts of a list field; `None` when absent or `null`.
+    pub fn texts(&self, name: &str) -> Option<Vec<String>> {
+        match self.get(name) {
+            Some(Json::Array(items)) => Some(
+                items
+                    .iter()
+                    .filter_map(|item| match item {
+                        Json::String(text) => Some(text.clone()),
+                        _ => None,
+                    })
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+
+    /// The pairs of a labels field, sorted by key; `None` when absent or `null`.
+    pub fn labels(&self, name: &str) -> Option<Vec<(String, String)>> {
+        match self.get(name) {
+            Some(Json::Object(members)) => {
+                let mut pairs: Vec<_> = members
+                    .iter()
+                    .filter_map(|(key, value)| match value {
+                        Json::String(value) => Some((key.clone(), value.clone())),
+                        _ => None,
+                    })
+                    .collect();
+                pairs.sort();
+                Some(pairs)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `null` or a value was sent for a field.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+}
+
+fn unknown(name: &str, table: &[Field]) -> String {
+    let name = brief(name);
+    if table.is_empty() {
+        return format!("There is no field \"{name}\" here; this operation takes no fields.");
+    }
+    let known: Vec<_> = table.iter().map(|field| field.name).collect();
+    format!("There is no field \"{name}\" here; the fields are {}.", known.join(", "))
+}
+
+impl Kind {
+    /// Reports what is wrong with `value`, which stands at `pointer`.
+    fn check(&self, name: &str, pointer: &mut String, value: &Json, problems: &mut Vec<Detail>) {
+        let mut problem = |code, message: String| problems.push(Detail::at(pointer.clone(), code, message));
+        match (self, value) {
+            (Self::Bool, Json::Bool(_)) => {}
+            (Self::Integer { min, max }, Json::Integer(n)) => {
+                if !(min..=max).contains(&n) {
+                    problem("out_of_range", format!("\"{name}\" must be a whole number from {min} to {max}."));
+                }
+            }
+            (Self::Integer { min, max }, Json::Float(_)) => {
+                problem("out_of_range", format!("\"{name}\" must be a whole number from {min} to {max}."));
+            }
+            (Self::Labels, Json::Object(members)) => {
+                if members.len() > LABELS_MAX {
+                    problem("too_many", format!("\"{name}\" holds more than {LABELS_MAX} labels."));
+                }
+                for (key, value) in members.iter().take(LABELS_MAX) {
+                    let depth = pointer.len();
+                    pointer_step(pointer, &brief(key));
+                    let wrong = match value {
+                        Json::String(text) => {
+                            label::key(key).and_then(|()| label::value(text)).err().map(|e| e.to_string())
+                        }
+                        other => Some(format!("a label's value must be a string, not {}", other.kind())),
+                    };
+                    if let Some(why) = wrong {
+                        problems.push(Detail::at(pointer.clone(), "invalid_label", format!("In \"{name}\": {why}.")));
+                    }
+                    pointer.truncate(depth);
+                }
+            }
+            (Self::List { of, items_max }, Json::Array(items)) => {
+                if items.len() > *items_max {
+                    problem("too_many", format!("\"{name}\" holds more than {items_max} items."));
+                }
+                for (i, item) in items.iter().take(*items_max).enumerate() {
+                    let depth = pointer.len();
+                    pointer_step(pointer, &i.to_string());
+                    if items[..i].contains(item) {
+                        problems.push(Detail::at(
+                            pointer.clone(),
+                            "repeated",
+                            format!("\"{name}\" holds this item twice."),
+                        ));
+                    } else {
+                        of.check(name, pointer, item, problems);
+                    }
+                    pointer.truncate(depth);
+                }
+            }
+            (kind, Json::String(text)) if kind.is_text() => {
+                if let Some((code, why)) = kind.wrong(text) {
+                    problem(code, format!("\"{name}\" {why}."));
+                }
+            }
+            (kind, other) => {
+                let wanted = kind.wanted();
+                problem("wrong_type", format!("\"{name}\" must be {wanted}, not {}.", other.kind()));
+            }
+        }
+    }
+
+    const fn is_text(&self) -> bool {
+        !matches!(self, Self::Bool | Self::Integer { .. } | Self::Labels | Self::List { .. })
+    }
+
+    const fn wanted(&self) -> &'static str {
+        match self {
+            Self::Bool => "true or false",
+            Self::Integer { .. } => "a whole number",
+            Self::Labels => "an object of strings",
+            Self::List { .. } => "an array",
+            _ => "a string",
+        }
+    }
+
+    /// Why `text` is no value of a kind that is written as text: a code and the end of a sentence without its full stop.
+    pub fn wrong(&self, text: &str) -> Option<(&'static str, String)> {
+        let invalid = |why: &dyn std::fmt::Display| Some(("invalid_value", why.to_string()));
+        match self {
+            Self::Title => text.parse::<Title>().err().and_then(|e| invalid(&e)),
+            Self::Hostname => text.parse::<Hostname>().err().and_then(|e| invalid(&e)),
+            Self::PublicKey => PublicKey::parse(text).err().and_then(|e| invalid(&e)),
+            Self::Text { bytes_max } if text.len() > *bytes_max => {
+                Some(("too_long", format!("must have at most {bytes_max} bytes")))
+            }
+            Self::Text { .. } if text.contains('\0') => invalid(&"must not hold the character NUL"),
+            Self::Text { .. } => None,
+            Self::Id(prefix) => (!is_id(prefix, text)).then(|| {
+                ("invalid_id", format!("must be an id that starts with \"{prefix}_\" followed by 26 characters"))
+            }),
+            Self::Reference(what) => {
+                let fine = !text.is_empty()
+                    && text.chars().count() <= REFERENCE_CHARS_MAX
+                    && !text.chars().any(char::is_control);
+                (!fine).then(|| {
+                    ("invalid_value", format!("must be the name or id of {what}, 1 to 100 printable characters"))
+                })
+            }
+            Self::OneOf(words) => {
+                (!words.contains(&text)).then(|| ("invalid_value", format!("must be one of {}", words.join(", "))))
+            }
+            Self::Time => parse_time(text).is_none().then(|| {
+                ("invalid_value", "must be a time as RFC 3339 has it, such as 2030-01-31T12:00:00Z".to_owned())
+            }),
+            Self::Network => (!is_network(text))
+                .then(|| ("invalid_value", "must be an IP address or a network such as 192.0.2.0/24".to_owned())),
+            Self::Scope => text
+                .parse::<nephos_model::scope::Scope>()
+                .err()
+                .map(|()| ("invalid_value", "must be a scope such as compute:read or project:write".to_owned())),
+            Self::Bool | Self::Integer { .. } | Self::Labels | Self::List { .. } => None,
+        }
+    }
+
+    /// The JSON Schema (2020-12) of the kind.
+    pub fn schema(&self) -> Value {
+        match self {
+            Self::Title => json!({"type": "string", "minLength": 1, "maxLength": TITLE_CHARS_MAX}),
+            Self::Hostname => {
+                json!({"type": "string", "minLength": 1, "maxLength": LABEL_CHARS_MAX, "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"})
+            }
+            Self::Bool => json!({"type": "boolean"}),
+            Self::Text { bytes_max } => json!({"type": "string", "maxLength": bytes_max}),
+            Self::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
+            Self::Id(prefix) => json!({"type": "string", "pattern": format!("^{prefix}{ID_PATTERN_TAIL}")}),
+            Self::Reference(_) => json!({"type": "string", "minLength": 1, "maxLength": REFERENCE_CHARS_MAX}),
+            Self::OneOf(words) => json!({"type": "string", "enum": words}),
+            Self::Labels => json!({
+                "type": "object", "maxProperties": LABELS_MAX,
+                "propertyNames": {"minLength": 1, "maxLength": label::LABEL_CHARS_MAX},
+                "additionalProperties": {"type": "string", "maxLength": label::LABEL_CHARS_MAX},
+            }),
+            Self::PublicKey => json!({"type": "string", "maxLength": PUBLIC_KEY_CHARS_MAX}),
+            Self::Time => json!({"type": "string", "format": "date-time"}),
+            Self::Network => json!({"type": "string"}),
+            Self::Scope => {
+                let all: Vec<_> = Scopes::EVERY.iter().map(|s| s.to_string()).collect();
+                json!({"type": "string", "enum": all})
+            }
+            Self::List { of, items_max } => {
+                json!({"type": "array", "items": of.schema(), "maxItems": items_max, "uniqueItems": true})
+            }
+        }
+    }
+}
+
+/// The JSON Schema (2020-12) of a body.
+pub fn schema(table: &[Field]) -> Value {
+    let mut properties = serde_json::Map::new();
+    for field in table {
+        let mut schema = field.kind.schema();
+        if let Value::Object(parts) = &mut schema {
+            if field.nullable {
+                let plain = parts.get("type").cloned().unwrap_or_default();
+                parts.insert("type".to_owned(), json!([plain, "null"]));
+                if let Some(Value::Array(words)) = parts.get_mut("enum") {
+                    words.push(Value::Null);
+                }
+            }
+            parts.insert("description".to_owned(), field.summary.into());
+        }
+        properties.insert(field.name.to_owned(), schema);
+    }
+    let required: Vec<_> = table.iter().filter(|field| field.required).map(|field| field.name).collect();
+    let mut out = json!({"type": "object", "properties": properties, "additionalProperties": false});
+    if let (Value::Object(parts), false) = (&mut out, required.is_empty()) {
+        parts.insert("required".to_owned(), json!(required));
+    }
+    out
+}
+
+/// Whether `text` has the form of an identifier with this prefix.
+pub fn is_id(prefix: &str, text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')) else { return false };
+    // Every kind of identifier has the same 26 characters after its prefix.
+    format!("key_{rest}").parse::<nephos_model::id::KeyId>().is_ok()
+}
+
+/// Reads a time as RFC 3339 has it; years 1970 to 9999.
+pub fn parse_time(text: &str) -> Option<Timestamp> {
+    const CHARS_MAX: usize = 40;
+    let bytes = text.as_bytes();
+    let shaped = (20..=CHARS_MAX).contains(&bytes.len()) && matches!(bytes[10], b'T' | b't' | b' ') && bytes[4] == b'-';
+    let offset = bytes.last().is_some_and(|b| matches!(b, b'Z' | b'z')) || bytes.iter().rev().nth(2) == Some(&b':');
+    if !shaped || !offset {
+        return None;
+    }
+    let time: jiff::Timestamp = text.parse().ok()?;
+    (time.as_second() >= 0).then(|| Timestamp::from_micros(time.as_microsecond()))
+}
+
+fn is_network(text: &str) -> bool {
+    let Some((address, bits)) = text.split_once('/') else { return text.parse::<IpAddr>().is_ok() };
+    let Ok(address) = address.parse::<IpAddr>() else { return false };
+    let digits = (1..=3).contains(&bits.len()) && bits.bytes().all(|b| b.is_ascii_digit());
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    digits && bits.parse::<u32>().is_ok_and(|bits| bits <= most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[Field] = &[
+        Field::required("name", Kind::Hostname, "Its name."),
+        Field::optional("title", Kind::Title, "A title."),
+        Field::nullable("note", Kind::Text { bytes_max: 8 }, "A note."),
+        Field::optional("grace", Kind::Integer { min: 0, max: 10 }, "Seconds."),
+        Field::optional("protected", Kind::Bool, "Whether."),
+        Field::nullable("policy", Kind::OneOf(&["never", "always"]), "A policy."),
+        Field::optional("labels", Kind::Labels, "Labels."),
+        Field::optional("project_id", Kind::Id("prj"), "Its project."),
+        Field::optional("keys", Kind::List { of: &Kind::PublicKey, items_max: 2 }, "Keys."),
+        Field::nullable("expires_at", Kind::Time, "An end."),
+        Field::optional("allowed_ips", Kind::List { of: &Kind::Network, items_max: 3 }, "Networks."),
+        Field::optional("scopes", Kind::List { of: &Kind::Scope, items_max: 8 }, "Scopes."),
+        Field::optional("image", Kind::Reference("an image"), "An image."),
+    ];
+
+    fn check(body: &str) -> Result<Body, Vec<Detail>> {
+        Body::check(TABLE, Json::parse(body.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn absent_null_and_a_value_are_told_apart() {
+        let body = check(r#"{"name":"web-1","note":null,"expires_at":"2030-01-31T12:00:00+02:00","labels":{"b":"2","a":"1"},"grace":3.0}"#).unwrap();
+        assert_eq!(body.required("name"), "web-1");
+        assert_eq!(body.sent("note"), Sent::Null);
+        assert_eq!(body.sent("policy"), Sent::Absent);
+        assert_eq!(body.sent("expires_at"), Sent::Value("2030-01-31T12:00:00+02:00"));
+        assert_eq!(body.labels("labels").unwrap()[0], ("a".to_owned(), "1".to_owned()));
+        assert_eq!(body.integer("grace"), Some(3));
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let body = r#"{"title":"","note":"ninechars","grace":11,"protected":1,"policy":"maybe",
+            "labels":{"-a":"x","b":1,"ok":"yes"},"project_id":"prj_1","keys":["x",2,"x"],"expires_at":"tomorrow",
+            "allowed_ips":["192.0.2.0/33","::1/64","10.0.0.1"],"scopes":["compute:admin"],"image":"","a/b":1,"nam":"e"}"#;
+        let problems = check(body).unwrap_err();
+        insta::assert_snapshot!(
+            problems.iter().map(|d| format!("{:?} {}: {}", d.place, d.code, d.message)).collect::<Vec<_>>().join("\n")
+        );
+        assert_eq!(check("[]").unwrap_err()[0].message, "The body must be a JSON object, not an array.");
+    }
+
+    #[test]
+    fn the_table_is_a_schema() {
+        insta::assert_json_snapshot!(schema(TABLE)["properties"]["policy"]);
+        assert_eq!(schema(TABLE)["required"], json!(["name"]));
+        assert_eq!(schema(&[]), json!({"type": "object", "properties": {}, "additionalProperties": false}));
+    }
+
+    #[test]
+    fn times_and_networks() {
+        for good in ["2030-01-31T12:00:00Z", "2030-01-31T12:00:00.5Z", "2030-01-31T12:00:00-02:00"] {
+            assert!(parse_time(good).is_some(), "{good}");
+        }
+        for bad in [
+            "2030-01-31",
+            "2030-01-31T12:00:00",
+            "2030-13-31T12:00:00Z",
+            "1930-01-31T12:00:00Z",
+            "",
+            "2030-01-31T12:00:00Z[UTC]",
+        ] {
+            assert!(parse_time(bad).is_none(), "{bad}");
+        }
+        for bad in ["10.0.0.0/", "10.0.0.0/+8", "10.0.0/8", "::/129", "a", ""] {
+            assert!(!is_network(bad), "{bad}");
+        }
+    }
+}

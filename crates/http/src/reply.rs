@@ -1,0 +1,169 @@
+//! The neutral answer of a handler. A [`crate::surface::Surface`] gives it a body, a status and headers.
+
+use nephos_model::id::{Id, OperationId};
+use nephos_model::page::{Listed, Page, Start};
+use serde::Serialize;
+
+use crate::json::write_string;
+
+/// What a handler answers when it does not refuse.
+#[derive(Debug)]
+pub struct Reply {
+    /// What happened.
+    pub shape: Shape,
+    /// The view, or the array of views, as JSON text.
+    pub data: String,
+    /// The entity tag with its quotes.
+    pub etag: Option<String>,
+    /// The path of the resource under the base URL.
+    pub location: Option<String>,
+    /// The operation that goes on after the answer.
+    pub operation_id: Option<OperationId>,
+    /// Whether `data` holds a secret.
+    pub secret: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// A resource was read.
+    Found,
+    /// A part of a list was read.
+    Listed(Meta),
+    /// A resource was made.
+    Created,
+    /// A resource was changed.
+    Updated,
+    /// A resource was removed.
+    Deleted,
+    /// An operation has begun.
+    Accepted,
+    /// A report was made: its own shape, in no envelope unless asked for.
+    Report,
+}
+
+impl Shape {
+    /// The HTTP status.
+    pub const fn status(&self) -> u16 {
+        match self {
+            Self::Created => 201,
+            Self::Accepted => 202,
+            Self::Found | Self::Listed(_) | Self::Updated | Self::Deleted | Self::Report => 200,
+        }
+    }
+}
+
+/// What a list says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// How many items match, over all pages.
+    pub total: i64,
+    /// The page's number; `None` when the page was asked for by `after`.
+    pub page: Option<u32>,
+    /// Items in the page at most.
+    pub limit: u32,
+    /// The id for `after` of the next page; `None` at the end.
+    pub next: Option<String>,
+}
+
+impl Reply {
+    fn new(shape: Shape, data: String) -> Self {
+        Self { shape, data, etag: None, location: None, operation_id: None, secret: false }
+    }
+
+    /// A resource was read.
+    pub fn found(view: &impl Serialize) -> Self {
+        Self::new(Shape::Found, text(view))
+    }
+
+    /// A part of a list was read. `id` gives an item's id or, where there is none, its name.
+    pub fn listed<T, V: Serialize>(
+        listed: &Listed<T>,
+        page: &Page,
+        id: impl Fn(&T) -> String,
+        view: impl Fn(&T) -> V,
+    ) -> Self {
+        let mut data = String::with_capacity(512 * listed.items.len() + 2);
+        data.push('[');
+        for (i, item) in listed.items.iter().enumerate() {
+            if i > 0 {
+                data.push(',');
+            }
+            data.push_str(&text(&view(item)));
+        }
+        data.push(']');
+        let meta = Meta {
+            total: listed.total,
+            page: match page.start {
+                Start::Number(n) => Some(n),
+                Start::After(_) => None,
+            },
+            limit: page.limit,
+            next: listed.items.last().filter(|_| listed.more).map(id),
+        };
+        Self::new(Shape::Listed(meta), data)
+    }
+
+    /// A resource was made; `path` is its path under the base URL.
+    pub fn created(view: &impl Serialize, path: String) -> Self {
+        Self { location: Some(path), ..Self::new(Shape::Created, text(view)) }
+    }
+
+    /// A resource was changed.
+    pub fn updated(view: &impl Serialize) -> Self {
+        Self::new(Shape::Updated, text(view))
+    }
+
+    /// The resource with this id was removed.
+    pub fn deleted(id: impl Id) -> Self {
+        let mut data = String::from("{\"deleted\":true,\"id\":");
+        write_string(&mut data, &id.to_string());
+        data.push('}');
+        Self::new(Shape::Deleted, data)
+    }
+
+    /// An operation has begun.
+    pub fn accepted(view: &impl Serialize, id: OperationId) -> Self {
+        Self {
+            location: Some(format!("/operations/{id}")),
+            operation_id: Some(id),
+            ..Self::new(Shape::Accepted, text(view))
+        }
+    }
+
+    /// A report in its own shape.
+    pub fn report(view: &impl Serialize) -> Self {
+        Self::new(Shape::Report, text(view))
+    }
+
+    /// With the entity tag of a row's version.
+    #[must_use]
+    pub fn version(mut self, version: i64) -> Self {
+        self.etag = Some(etag(version));
+        self
+    }
+
+    /// With the operation that goes on after the answer.
+    #[must_use]
+    pub const fn operation(mut self, id: Option<OperationId>) -> Self {
+        self.operation_id = id;
+        self
+    }
+
+    /// Marked as holding a secret.
+    #[must_use]
+    pub const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+}
+
+/// The entity tag of a row's version.
+pub fn etag(version: i64) -> String {
+    format!("\"{version}\"")
+}
+
+fn text(view: &impl Serialize) -> String {
+    // Views are structs of texts, numbers, lists and maps with text keys: serializing those into memory can't fail.
+    serde_json::to_string(view).unwrap_or_default()
+}
