@@ -48,6 +48,8 @@ pub mod project;
 pub mod sequence;
 pub mod sql;
 pub mod ssh_key;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod value;
 pub mod work;
 

@@ -37,12 +37,17 @@ pub struct Migration {
 impl Migration {
     /// SHA-256 of the text, in hexadecimal digits.
     fn checksum(&self) -> String {
-        Sha256::digest(self.sql.as_bytes()).iter().fold(String::with_capacity(64), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+        checksum(self.sql)
     }
+}
+
+/// SHA-256 of `text`, in hexadecimal digits.
+fn checksum(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().fold(String::with_capacity(64), |mut digits, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(digits, "{byte:02x}");
+        digits
+    })
 }
 
 /// What [`Store::migrate`] did.
@@ -99,6 +104,13 @@ fn pending<'a>(migrations: &'a [Migration], applied: &[Applied]) -> Result<&'a [
         }
     }
     Ok(migrations.get(applied.len()..).unwrap_or_default())
+}
+
+/// Names a list of migrations: two lists with other texts have other names.
+#[cfg(feature = "testing")]
+pub(crate) fn fingerprint(migrations: &[Migration]) -> String {
+    let all: String = migrations.iter().map(Migration::checksum).collect();
+    checksum(&all)[..16].to_owned()
 }
 
 fn failed(migration: &Migration, cause: impl Into<crate::error::Cause>) -> StoreError {
