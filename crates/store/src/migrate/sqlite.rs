@@ -1,12 +1,17 @@
 //! Migrating the embedded engine, on its writer's connection.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{APPLIED, Applied, BACKUPS_MAX, CREATE, Migrated, Migration, RECORD, ddl, failed, pending};
 use crate::engine::sqlite::{Sqlite, copy};
 use crate::error::{Result, StoreError};
+
+/// Counts the copies this process has made, to name them apart.
+static COPIES: AtomicU32 = AtomicU32::new(0);
 
 pub(super) async fn migrate(store: &Sqlite, migrations: &[Migration], now_us: i64) -> Result<Migrated> {
     let (migrations, path) = (migrations.to_vec(), store.path().to_owned());
@@ -93,22 +98,34 @@ fn back_up(path: &Path, from: i64, to: i64, now_us: i64) -> Result<PathBuf> {
         StoreError::Migration(text, Some(error.into()))
     };
     std::fs::create_dir_all(&folder).map_err(refuse)?;
-    // Twenty digits hold every time, so that names sort as times do; the process tells two that start at once apart.
-    let name = format!("before-{now_us:020}-v{from}-to-v{to}-{}.db", std::process::id());
+    // Of two processes that start at once, one waits here, so neither removes the other's unfinished copy.
+    let turn = File::create(folder.join("lock")).map_err(refuse)?;
+    turn.lock().map_err(refuse)?;
+    // Twenty digits hold every time, so that names sort as times do. The process and the count tell two apart that are
+    // made at one time.
+    let number = COPIES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("before-{now_us:020}-v{from}-to-v{to}-{}-{number}.db", std::process::id());
     let target = folder.join(name);
     copy(path, &target)?;
-    let mut copies = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(refuse)? {
-        let name = entry.map_err(refuse)?.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with("before-") && name.ends_with(".db")) {
-            copies.push(name);
-        }
-    }
-    copies.sort();
-    for old in copies.iter().take(copies.len().saturating_sub(BACKUPS_MAX)) {
-        if let Err(error) = std::fs::remove_file(folder.join(old)) {
-            tracing::warn!(%error, copy = %folder.join(old).display(), "an old copy cannot be removed");
-        }
-    }
+    prune(&folder).map_err(refuse)?;
     Ok(target)
+}
+
+/// Removes all but the newest [`BACKUPS_MAX`] copies, and what is left of copies that were cut short before those.
+fn prune(folder: &Path) -> std::io::Result<()> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        names.extend(entry?.file_name().into_string().ok().filter(|name| name.starts_with("before-")));
+    }
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    let mut whole = 0;
+    for name in names {
+        let is_whole = name.ends_with(".db");
+        whole += usize::from(is_whole);
+        let is_old = if is_whole { whole > BACKUPS_MAX } else { whole > 0 };
+        if is_old && let Err(error) = std::fs::remove_file(folder.join(&name)) {
+            tracing::warn!(%error, name, "an old copy of the database cannot be removed");
+        }
+    }
+    Ok(())
 }

@@ -380,7 +380,9 @@ async fn a_closed_store_refuses(engine: Engine) {
 
 async fn statements_are_audited(engine: Engine) {
     let database = database(engine).await;
-    let complaints = audit(database.store(), Sql::all()).await;
+    // The suite for PostgreSQL alone asks that server about itself.
+    let shared = Sql::all().filter(|sql| !["pg_", "current_"].iter().any(|word| sql.text.contains(word)));
+    let complaints = audit(database.store(), shared).await;
     let about = |name: &str| complaints.iter().any(|complaint| complaint.starts_with(&format!("{name} on {engine}:")));
     assert_eq!([about("BROKEN"), about("SCAN"), about("SORT")], [true; 3], "{complaints:?}");
     assert_eq!(complaints.len(), 3, "{complaints:?}");

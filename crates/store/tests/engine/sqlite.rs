@@ -114,6 +114,7 @@ async fn copies_before_migrations_are_pruned() {
     let mut names: Vec<String> = std::fs::read_dir(database.folder().join("backups"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "lock")
         .collect();
     names.sort();
     assert_eq!(names.len(), nephos_store::migrate::BACKUPS_MAX);
@@ -124,7 +125,7 @@ async fn copies_before_migrations_are_pruned() {
 fn child(name: &str, folder: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", &format!("engine::sqlite::{name}"), "--nocapture", "--include-ignored"]);
-    command.env(CHILD, folder).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.env(CHILD, folder).stdout(Stdio::piped()).stderr(Stdio::inherit());
     command
 }
 

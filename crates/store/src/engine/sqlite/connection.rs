@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use super::{SqliteOptions, fault};
 use crate::batch::Statement;
@@ -22,6 +22,10 @@ const LOG_KEPT_BYTES: u32 = 64 * 1024 * 1024;
 pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
+    if connection.is_readonly(MAIN_DB).map_err(|error| fault::on_open(path, error))? {
+        // SQLite opens a file that may not be written for reading only, without a word.
+        return Err(fault::read_only(path));
+    }
     set_up(&connection, options).map_err(|error| fault::on_open(path, error))?;
     let mode: String = connection
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
@@ -142,7 +146,11 @@ pub(crate) fn copy(path: &Path, target: &Path) -> Result<()> {
     let Some(text) = partial.to_str() else {
         return Err(StoreError::Configuration(format!("{}: the path is not UTF-8", partial.display()), None));
     };
-    connection.execute("VACUUM INTO ?1", [text]).map_err(failed)?;
+    if let Err(error) = connection.execute("VACUUM INTO ?1", [text]) {
+        // Whatever was written is of no use; that it cannot be removed either is the lesser problem.
+        let _ = std::fs::remove_file(partial);
+        return Err(failed(error));
+    }
     // The copy must survive a power failure before anything relies on it.
     File::open(partial).and_then(|file| file.sync_all()).map_err(unusable)?;
     std::fs::rename(partial, target).map_err(unusable)?;

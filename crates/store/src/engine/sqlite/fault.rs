@@ -76,6 +76,11 @@ pub(super) fn on_open(path: &Path, error: rusqlite::Error) -> StoreError {
     StoreError::Damaged { path: path.to_owned(), problem: format!("{problem} ({error})"), source: Some(error.into()) }
 }
 
+/// The database at `path` may only be read.
+pub(super) fn read_only(path: &Path) -> StoreError {
+    on_open(path, rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None))
+}
+
 /// True when the statement was stopped by the step budget.
 pub(super) fn is_interrupted(error: &rusqlite::Error) -> bool {
     codes(error).0 == Some(ErrorCode::OperationInterrupted)
