@@ -1,0 +1,390 @@
+//! The command line: what can be typed. What it does is elsewhere: `serve`, `admin`, `client`, `doctor`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::client::command as api;
+use crate::output::Output;
+
+/// A self-hosted cloud in one program: the server, its administration, and a client of its API.
+#[derive(Debug, Parser)]
+#[command(name = "nephos", version, propagate_version = true, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration; for API commands also \
+3 credential or permission, 4 not found, 5 conflict, 6 quota, capacity or budget, 7 server not reachable, \
+8 the operation failed, 9 still under way after --timeout.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server.
+    Serve(Settings),
+    /// Make the first workspace, once, and print its API keys.
+    Init(Init),
+    /// Administer workspaces (on the server's machine).
+    #[command(subcommand)]
+    Workspace(Workspace),
+    /// Administer images (on the server's machine).
+    #[command(subcommand)]
+    Image(Image),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Tell what this machine can do, and how to mend the rest.
+    Doctor(Doctor),
+    /// Copy the database to a file, also while the server runs.
+    Backup(Backup),
+    /// Put a copy of the database back, while no server runs.
+    Restore(Restore),
+    /// Projects.
+    #[command(subcommand)]
+    Projects(api::Projects),
+    /// Environments of a project.
+    #[command(subcommand)]
+    Environments(api::Environments),
+    /// Computes: make, look at, start, stop, log in.
+    #[command(subcommand)]
+    Computes(api::Computes),
+    /// Operations: what is being done.
+    #[command(subcommand)]
+    Operations(api::Operations),
+    /// API keys.
+    #[command(subcommand)]
+    Keys(api::Keys),
+    /// SSH public keys.
+    #[command(subcommand)]
+    SshKeys(api::SshKeys),
+    /// Images to boot from.
+    #[command(subcommand)]
+    Images(api::Catalogue),
+    /// Sizes of computes.
+    #[command(subcommand)]
+    Sizes(api::Catalogue),
+    /// Regions.
+    #[command(subcommand)]
+    Regions(api::Catalogue),
+    /// Events: what changed.
+    #[command(subcommand)]
+    Events(api::Events),
+    /// Requests and compute time of a month.
+    Usage(api::Usage),
+    /// Whom the API key belongs to and what it may do.
+    Me(api::Me),
+}
+
+/// Which installation is meant.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Place {
+    /// Configuration file (TOML) [default: DIR/nephos.toml or /etc/nephos/nephos.toml, when there is one].
+    #[arg(long, value_name = "FILE", env = "NEPHOS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Folder of database, keys, images and disks [default: /var/lib/nephos for root, else the user's data folder].
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// PostgreSQL address instead of the embedded SQLite.
+    #[arg(long, value_name = "URL")]
+    pub database: Option<String>,
+    /// File of the master key [default: keys/master in the data folder].
+    #[arg(long, value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+}
+
+/// Everything that flags can set.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Settings {
+    /// Which installation.
+    #[command(flatten)]
+    pub place: Place,
+    /// Address of the API [default: 127.0.0.1:7600].
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
+    /// Address of metrics and readiness details, or off [default: loopback, one port above --listen].
+    #[arg(long, value_name = "ADDR")]
+    pub admin_listen: Option<String>,
+    /// The address that clients use, such as https://cloud.example.com.
+    #[arg(long, value_name = "URL")]
+    pub origin: Option<String>,
+    /// What runs the computes: auto, qemu or simulator.
+    #[arg(long, value_name = "NAME")]
+    pub driver: Option<String>,
+    /// A proxy in front ends TLS.
+    #[arg(long)]
+    pub behind_proxy: bool,
+    /// Allow a listener without TLS that others reach.
+    #[arg(long)]
+    pub insecure: bool,
+    /// How log lines look: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    pub log: Option<String>,
+    /// From which severity on: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+impl Place {
+    /// The keys it sets.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        let path = |p: &Option<PathBuf>| p.as_ref().map(|p| p.to_string_lossy().into_owned());
+        [
+            ("data_dir", path(&self.data_dir)),
+            ("database", self.database.clone()),
+            ("master_key_file", path(&self.master_key_file)),
+        ]
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        .collect()
+    }
+}
+
+impl Settings {
+    /// The keys it sets.
+    pub fn flags(&self) -> Vec<(&'static str, String)> {
+        let on = |flag: bool| flag.then(|| "true".to_owned());
+        let mut flags = self.place.flags();
+        flags.extend(
+            [
+                ("listen", self.listen.clone()),
+                ("admin_listen", self.admin_listen.clone()),
+                ("origin", self.origin.clone()),
+                ("driver", self.driver.clone()),
+                ("behind_proxy", on(self.behind_proxy)),
+                ("insecure", on(self.insecure)),
+                ("log", self.log.clone()),
+                ("log_level", self.log_level.clone()),
+            ]
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?))),
+        );
+        flags
+    }
+}
+
+/// How an administration command prints.
+#[derive(Debug, Args, Clone, Copy, Default)]
+pub struct Printed {
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// The first workspace.
+#[derive(Debug, Args)]
+pub struct Init {
+    #[command(flatten)]
+    pub place: Place,
+    /// Name of the workspace, for people.
+    #[arg(long, value_name = "NAME")]
+    pub workspace: String,
+    /// E-mail address of its owner.
+    #[arg(long, value_name = "EMAIL")]
+    pub owner: String,
+    /// Its plan: standard, partner or unlimited.
+    #[arg(long, value_name = "PLAN", default_value = "standard")]
+    pub plan: String,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// Workspaces, as their operator sees them.
+#[derive(Debug, Subcommand)]
+pub enum Workspace {
+    /// Make one more, and print its API keys.
+    Create(Init),
+    /// Refuse its requests and stop nothing else.
+    Suspend(WorkspaceNamed),
+    /// End its suspension.
+    Resume(WorkspaceNamed),
+    /// List them.
+    List(WorkspaceList),
+}
+
+/// One workspace.
+#[derive(Debug, Args)]
+pub struct WorkspaceNamed {
+    /// Its id.
+    #[arg(value_name = "WORKSPACE_ID")]
+    pub workspace: String,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// All workspaces.
+#[derive(Debug, Args)]
+pub struct WorkspaceList {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// Images, as their operator sees them.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Add a qcow2 file as an image; the file is copied.
+    Add(ImageAdd),
+    /// List them.
+    List(WorkspaceList),
+    /// Remove one that no compute uses.
+    Remove(ImageRemove),
+}
+
+/// A new image.
+#[derive(Debug, Args)]
+pub struct ImageAdd {
+    /// The disk: a qcow2 file without backing file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The name by which it is asked for.
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// A sentence for people.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub description: String,
+    /// SHA-256 that the file must have, hexadecimal.
+    #[arg(long, value_name = "SHA256")]
+    pub checksum: Option<String>,
+    /// Least memory to boot it, in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
+    pub min_memory_mib: u32,
+    /// Least root disk to hold it, in GiB [default: the disk's own size].
+    #[arg(long, value_name = "GIB")]
+    pub min_disk_gib: Option<u32>,
+    /// The user to log in as.
+    #[arg(long, value_name = "USER", default_value = "root")]
+    pub login_user: String,
+    /// A kernel that the hypervisor loads, instead of the disk's own boot loader.
+    #[arg(long, value_name = "FILE", requires = "initrd")]
+    pub kernel: Option<PathBuf>,
+    /// The kernel's initial RAM disk.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
+    /// The kernel's command line.
+    #[arg(long, value_name = "TEXT", requires = "kernel", default_value = "", hide_default_value = true)]
+    pub command_line: String,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// An image to remove.
+#[derive(Debug, Args)]
+pub struct ImageRemove {
+    /// Its name or id.
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// The configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check it and print the effective values, secrets hidden, each with where it was set.
+    Check(Box<Settings>),
+    /// List every key, what it takes and what it is for.
+    Keys,
+}
+
+/// What this machine can do.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    #[command(flatten)]
+    pub settings: Settings,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// A copy of the database.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// The file to write; it must not be there yet.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// A copy to put back.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// The file that `nephos backup` wrote.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Replace the database there is; a copy of it stays in backups/.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// The URL of a server on this machine with this address.
+pub fn local_url(address: SocketAddr) -> String {
+    format!("http://{address}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_keys() {
+        let line =
+            ["nephos", "serve", "--data-dir", "/d", "--listen", "127.0.0.1:0", "--driver", "simulator", "--insecure"];
+        let Command::Serve(settings) = Cli::try_parse_from(line).unwrap().command else { panic!("serve") };
+        assert_eq!(
+            settings.flags(),
+            [
+                ("data_dir", "/d".to_owned()),
+                ("listen", "127.0.0.1:0".to_owned()),
+                ("driver", "simulator".to_owned()),
+                ("insecure", "true".to_owned()),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_scripts_rely_on_parses() {
+        for line in [
+            "nephos init --data-dir d --workspace Acme --owner a@example.com --plan unlimited --output json",
+            "nephos workspace list --output json",
+            "nephos image add f.qcow2 --name small --kernel k --initrd i --command-line console=ttyS0",
+            "nephos config check --config x.toml",
+            "nephos backup --data-dir d copy.db",
+            "nephos restore copy.db --force",
+            "nephos doctor --output json",
+            "nephos computes create web-1 --env prod --project shop --size nano --label tier=web --no-wait --output json",
+            "nephos computes ssh web-1 -- uname -a",
+            "nephos keys rotate key_x --grace-seconds 60",
+            "nephos ssh-keys create laptop --file k.pub",
+            "nephos usage --month 2026-03",
+            "nephos me",
+        ] {
+            Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
+        }
+        for line in ["nephos image add f --name x --kernel k", "nephos init --owner x", "nephos computs list"] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
+        }
+    }
+}

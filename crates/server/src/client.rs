@@ -1,0 +1,10 @@
+//! The client half of the command line: speaks the public API (the Platform surface) and nothing else.
+
+pub mod api;
+pub mod command;
+mod operation;
+mod resolve;
+mod run;
+mod ssh;
+
+pub use run::run;

@@ -1,0 +1,431 @@
+//! What can be typed about the API's resources.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::output::Output;
+
+/// Seconds that a command waits for an operation when `--timeout` is not given.
+pub const TIMEOUT_S_DEFAULT: u64 = 600;
+
+/// Which server, and how to print.
+#[derive(Debug, Args, Clone)]
+pub struct Server {
+    /// The server.
+    #[arg(long, value_name = "URL", env = "NEPHOS_URL", default_value = "http://127.0.0.1:7600")]
+    pub url: String,
+    /// The API key; better given by the variable, which other users of the machine can't see.
+    #[arg(long = "api-key", value_name = "KEY", env = "CLOUD_API_KEY", hide_env_values = true)]
+    pub key: Option<String>,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+/// Whether to wait for an operation.
+#[derive(Debug, Args, Clone, Copy)]
+pub struct Waiting {
+    /// Do not wait for the operation.
+    #[arg(long)]
+    pub no_wait: bool,
+    /// Wait for at most so many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT_S_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub timeout: u64,
+}
+
+/// Which project and environment.
+#[derive(Debug, Args, Clone, Default)]
+pub struct Within {
+    /// Name or id of the project.
+    #[arg(long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Name or id of the environment.
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub env: Option<String>,
+}
+
+/// How much of a list.
+#[derive(Debug, Args, Clone, Copy)]
+pub struct Length {
+    /// Print at most so many, the newest first.
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+}
+
+/// One thing.
+#[derive(Debug, Args)]
+pub struct One {
+    /// Its name or id.
+    pub name: String,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// Something to do to one compute.
+#[derive(Debug, Args)]
+pub struct Act {
+    /// Its name or id.
+    pub name: String,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A list.
+#[derive(Debug, Args)]
+pub struct All {
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub length: Length,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `nephos projects`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Projects {
+    /// List them.
+    List(Plain),
+    /// Look at one.
+    Get(One),
+    /// Make one.
+    Create(Create),
+    /// Rename one.
+    Update(Update),
+    /// Delete one.
+    Delete(Delete),
+}
+
+/// `nephos environments`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Environments {
+    /// List those of a project.
+    List(All),
+    /// Look at one.
+    Get(One),
+    /// Make one in a project.
+    Create(Create),
+    /// Rename one.
+    Update(Update),
+    /// Delete one.
+    Delete(Delete),
+}
+
+/// A list of the whole workspace.
+#[derive(Debug, Args)]
+pub struct Plain {
+    #[command(flatten)]
+    pub length: Length,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A new thing that has only a name.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name.
+    pub name: String,
+    /// Name or id of the project it belongs to, for environments.
+    #[arg(long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A new name.
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Its name or id.
+    pub name: String,
+    /// The new name.
+    #[arg(long = "name", value_name = "NAME")]
+    pub new_name: String,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A removal.
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Its name or id.
+    pub name: String,
+    /// Delete what it holds, too.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `nephos computes`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Computes {
+    /// List them.
+    List(ComputeList),
+    /// Look at one.
+    Get(One),
+    /// Make one and wait until it runs.
+    Create(Box<ComputeCreate>),
+    /// Change name, labels or protection.
+    Update(ComputeUpdate),
+    /// Delete one, with its disk.
+    Delete(Act),
+    /// Boot it.
+    Start(Act),
+    /// Shut it down; its disk stays.
+    Stop(Act),
+    /// Shut it down and boot it again.
+    Reboot(Act),
+    /// Print the last output of its serial console.
+    Console(One),
+    /// Log in, or run a command there. The host key is the one the API names.
+    Ssh(Ssh),
+}
+
+/// Which computes.
+#[derive(Debug, Args)]
+pub struct ComputeList {
+    /// Only those in this status.
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
+    /// Only those in this region.
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Only those with this label.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    pub label: Option<(String, String)>,
+    #[command(flatten)]
+    pub all: All,
+}
+
+/// A new compute.
+#[derive(Debug, Args)]
+pub struct ComputeCreate {
+    /// Its name: lower-case letters, digits and hyphens.
+    pub name: String,
+    #[command(flatten)]
+    pub within: Within,
+    /// Its size [default: the first of `nephos sizes list`].
+    #[arg(long, value_name = "SIZE")]
+    pub size: Option<String>,
+    /// Its image.
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Its region.
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// An SSH key that may log in: name or id of `nephos ssh-keys list`. May be repeated.
+    #[arg(long = "ssh-key", value_name = "KEY")]
+    pub ssh_keys: Vec<String>,
+    /// File of cloud-init user data.
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<PathBuf>,
+    /// A label. May be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Refuse to delete it until it is unprotected.
+    #[arg(long)]
+    pub protected: bool,
+    /// What happens when it stops by itself: never or on_failure.
+    #[arg(long, value_name = "POLICY")]
+    pub restart_policy: Option<String>,
+    /// Check everything, say the price, make nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// Changes of a compute.
+#[derive(Debug, Args)]
+pub struct ComputeUpdate {
+    /// Its name or id.
+    pub name: String,
+    /// A new name.
+    #[arg(long = "name", value_name = "NAME")]
+    pub new_name: Option<String>,
+    /// A label; all labels together replace those there are. May be repeated.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Take all labels away.
+    #[arg(long, conflicts_with = "labels")]
+    pub no_labels: bool,
+    /// Whether deleting it is refused.
+    #[arg(long, value_name = "true|false")]
+    pub protected: Option<bool>,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A login.
+#[derive(Debug, Args)]
+pub struct Ssh {
+    /// Name or id of the compute.
+    pub name: String,
+    /// The private key to log in with [default: those of ssh itself].
+    #[arg(long, short, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// The user to log in as [default: the image's].
+    #[arg(long, value_name = "USER")]
+    pub login: Option<String>,
+    /// Print the command instead of running it.
+    #[arg(long)]
+    pub print: bool,
+    /// A command to run there.
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `nephos operations`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Operations {
+    /// List them.
+    List(Plain),
+    /// Look at one.
+    Get(One),
+    /// Wait until one ends.
+    Wait(Act),
+}
+
+/// `nephos keys`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Keys {
+    /// List them.
+    List(Plain),
+    /// Look at one.
+    Get(One),
+    /// Make one; its secret is printed once.
+    Create(KeyCreate),
+    /// Give one a new secret.
+    Rotate(KeyRotate),
+    /// Revoke one at once.
+    #[command(alias = "revoke")]
+    Delete(One),
+}
+
+/// A new API key.
+#[derive(Debug, Args)]
+pub struct KeyCreate {
+    /// Its name, for people.
+    pub name: String,
+    /// A scope such as compute:read; without any it has all of its member's. May be repeated.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+    /// Narrow it to this project (name or id).
+    #[arg(long, value_name = "PROJECT")]
+    pub project: Option<String>,
+    /// Narrow it to this environment (name or id).
+    #[arg(long, value_name = "ENVIRONMENT")]
+    pub env: Option<String>,
+    /// When it ends, such as 2027-01-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub expires_at: Option<String>,
+    /// An address range it may be used from, such as 192.0.2.0/24. May be repeated.
+    #[arg(long = "allowed-ip", value_name = "CIDR")]
+    pub allowed_ips: Vec<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A new secret.
+#[derive(Debug, Args)]
+pub struct KeyRotate {
+    /// Name or id of the key.
+    pub name: String,
+    /// For so many seconds the old secret works, too.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=2_592_000))]
+    pub grace_seconds: u32,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `nephos ssh-keys`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum SshKeys {
+    /// List them.
+    List(Plain),
+    /// Look at one.
+    Get(One),
+    /// Add one.
+    Create(SshKeyCreate),
+    /// Remove one.
+    Delete(One),
+}
+
+/// A new SSH key.
+#[derive(Debug, Args)]
+pub struct SshKeyCreate {
+    /// Its name.
+    pub name: String,
+    /// The file of the public key, such as ~/.ssh/id_ed25519.pub.
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// What the installation offers.
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Catalogue {
+    /// List them.
+    List(Plain),
+    /// Look at one.
+    Get(One),
+}
+
+/// `nephos events`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Events {
+    /// List them.
+    List(Plain),
+}
+
+/// A month's use.
+#[derive(Debug, Args)]
+pub struct Usage {
+    /// The month, such as 2026-03 [default: this one].
+    #[arg(long, value_name = "YYYY-MM")]
+    pub month: Option<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// The credential.
+#[derive(Debug, Args)]
+pub struct Me {
+    #[command(flatten)]
+    pub server: Server,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("a label has the form KEY=VALUE")?;
+    if key.is_empty() { Err("a label's key is not empty".to_owned()) } else { Ok((key.to_owned(), value.to_owned())) }
+}
