@@ -6,6 +6,7 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+pub mod qemu;
 pub mod simulator;
 
 use std::fmt;

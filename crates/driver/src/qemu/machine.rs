@@ -1,0 +1,590 @@
+//! One machine, step by step: what there is of it, making it, starting it, stopping it, removing it. Each step can be
+//! repeated after a crash in the middle of it.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nephos_model::compute::Address;
+use nephos_model::id::{ComputeId, Id};
+use nephos_model::image::Boot;
+use tokio::sync::watch;
+
+use super::command::{self, Plan};
+use super::home::{Home, Record, Started};
+use super::host_key::HostKey;
+use super::hub::Seat;
+use super::images::{said, tool_cage};
+use super::network::{self, Socket, Sockets};
+use super::probe::{Facts, Uplink};
+use super::process::{self, Process};
+use super::run::run;
+use super::seed::Seed;
+use super::sys::{Cage, Identity, confine, number};
+use super::task::{self, Order, Shared, Status, Subject};
+use super::{Inner, blocking, failed, lock, passing, qcow2};
+use crate::{DriverError, Goal, Halt, Machine, Report, Seen, Stop};
+
+/// Milliseconds a call waits for a machine that was just started, or found again, to say what it does.
+const STATUS_WAIT_MS: u64 = 15_000;
+/// Milliseconds a call waits for the task of a process that ended to write down how.
+const END_WAIT_MS: u64 = 10_000;
+/// Milliseconds for a killed process to go.
+const KILL_DEADLINE_MS: u64 = 10_000;
+/// Milliseconds for making an overlay.
+const OVERLAY_DEADLINE_MS: u64 = 20_000;
+/// Milliseconds between presses of the power button: a guest that still boots does not hear the first.
+const PRESS_AGAIN_MS: u64 = 2_000;
+/// Milliseconds after which it is worth looking again at a machine that is held or on its way.
+const LOOK_AGAIN_MS: u64 = 1_000;
+/// Open files for QEMU.
+const QEMU_FILES_MAX: u64 = 1_024;
+const GIB: u64 = 1 << 30;
+
+impl Inner {
+    pub(super) async fn observe(&self, machine: &Machine) -> Result<Report, DriverError> {
+        Ok(report(self.see(machine.id).await?))
+    }
+
+    pub(super) async fn converge(&self, machine: &Machine, goal: Goal) -> Result<Report, DriverError> {
+        let seen = self.see(machine.id).await?;
+        let seen = match (goal, seen) {
+            (Goal::Running { boot }, Seen::Absent) => {
+                self.make(machine).await?;
+                self.start(machine, boot).await?
+            }
+            (Goal::Stopped { .. }, Seen::Absent) => {
+                self.make(machine).await?;
+                self.see(machine.id).await?
+            }
+            (Goal::Running { boot }, Seen::Stopped { .. }) => self.start(machine, boot).await?,
+            (Goal::Stopped { how }, Seen::Running { .. } | Seen::Busy { .. }) => self.stop(machine.id, how).await?,
+            // A shutdown that was asked for earlier goes on, with its deadline.
+            (Goal::Running { .. }, busy @ Seen::Busy { .. }) => match self.home(machine.id).started() {
+                Ok(Some(started)) if self.stopping_since(machine.id, started.boot)?.is_some() => {
+                    self.stop(machine.id, Stop::Graceful).await?
+                }
+                _ => busy,
+            },
+            (Goal::Running { .. }, seen @ Seen::Running { .. })
+            | (Goal::Stopped { .. }, seen @ Seen::Stopped { .. }) => seen,
+        };
+        Ok(report(seen))
+    }
+
+    pub(super) async fn wipe(&self, machine: &Machine) -> Result<Report, DriverError> {
+        match self.see(machine.id).await? {
+            Seen::Running { .. } | Seen::Busy { .. } => {
+                return Err(DriverError::Passing {
+                    context: format!("the disk of {} can't be thrown away while it runs: stop it first", machine.id),
+                    source: None,
+                });
+            }
+            Seen::Absent | Seen::Stopped { .. } => {}
+        }
+        let home = self.home(machine.id);
+        blocking("a disk can't be thrown away", move || home.wipe()).await?;
+        Ok(report(Seen::Absent))
+    }
+
+    pub(super) async fn discard(&self, id: ComputeId) -> Result<(), DriverError> {
+        let home = self.home(id);
+        // A damaged record must not keep its machine from being removed: the process table knows the process, too.
+        let recorded = home.started().ok().flatten().and_then(|started| started.process);
+        let recorded = recorded.filter(|process| process.bears(&self.name_of(id)));
+        for process in self.processes_of(id).await?.into_iter().chain(recorded) {
+            self.kill(process).await?;
+        }
+        self.wait_end(id).await;
+        lock(&self.links).remove(&id);
+        let sockets = Sockets::new(&self.options.runtime_dir, id);
+        blocking("what is left of a machine can't be removed", move || {
+            sockets.remove()?;
+            home.remove()
+        })
+        .await?;
+        lock(&self.records).remove(&id);
+        Ok(())
+    }
+
+    /// What there is, from disk, the process table and, for what runs, its task.
+    async fn see(&self, id: ComputeId) -> Result<Seen, DriverError> {
+        let home = self.home(id);
+        let Some(record) = self.known(id)? else { return Ok(Seen::Absent) };
+        if !home.has_disk() {
+            return Ok(Seen::Absent);
+        }
+        let started = home.started().map_err(|e| failed("the start of a machine can't be read", e))?;
+        if let Some(Started { boot, process: Some(process) }) = started
+            && process.bears(&self.name_of(id))
+            && let Some(status) = self.follow(id, &record, boot, process, Vec::new())?
+        {
+            return self.see_process(id, &record, boot, status).await;
+        }
+        self.see_halt(id).await
+    }
+
+    async fn see_process(
+        &self,
+        id: ComputeId,
+        record: &Record,
+        boot: i64,
+        mut status: watch::Receiver<Status>,
+    ) -> Result<Seen, DriverError> {
+        let now = tokio::select! {
+            settled = status.wait_for(|s| *s != Status::Starting) => settled.map_or(Status::Ended, |s| s.clone()),
+            () = self.clock.sleep(Duration::from_millis(STATUS_WAIT_MS)) => Status::Starting,
+        };
+        match now {
+            Status::Starting => Ok(self.busy("starting", LOOK_AGAIN_MS)),
+            Status::Paused(why) => Ok(self.busy(&why, LOOK_AGAIN_MS)),
+            Status::Ended => self.see_halt(id).await,
+            Status::Running => match self.stopping_since(id, boot)? {
+                Some(_) => Ok(self.busy("shutting down", PRESS_AGAIN_MS)),
+                None => Ok(Seen::Running {
+                    boot,
+                    address: Address {
+                        ssh_host: "127.0.0.1".to_owned(),
+                        ssh_port: record.port,
+                        private_ip: self.private_ip(record),
+                    },
+                    ssh_host_key: record.host_key().map(|key| key.public_line()),
+                }),
+            },
+        }
+    }
+
+    /// How it ended, once its task has written that down.
+    async fn see_halt(&self, id: ComputeId) -> Result<Seen, DriverError> {
+        self.wait_end(id).await;
+        lock(&self.links).remove(&id);
+        let why = self.home(id).halt().map_err(|e| failed("the end of a machine can't be read", e))?;
+        Ok(Seen::Stopped { why })
+    }
+
+    fn busy(&self, doing: &str, again_ms: u64) -> Seen {
+        Seen::Busy { doing: doing.to_owned(), again_at: self.clock.now().plus(Duration::from_millis(again_ms)) }
+    }
+
+    fn private_ip(&self, record: &Record) -> Option<String> {
+        let facts = self.facts.borrow();
+        let has = facts.as_ref().is_some_and(|facts| facts.has_private_network);
+        has.then(|| network::private_address(record.seat).to_string())
+    }
+
+    fn stopping_since(&self, id: ComputeId, boot: i64) -> Result<Option<nephos_model::Timestamp>, DriverError> {
+        self.home(id).stopping_since(boot).map_err(|e| failed("the stop of a machine can't be read", e))
+    }
+
+    /// What was decided about a compute: from memory, else from its directory, where a damaged file is an error.
+    fn known(&self, id: ComputeId) -> Result<Option<Record>, DriverError> {
+        match self.record(id) {
+            Some(record) => Ok(Some(record)),
+            None => self.home(id).record().map_err(|e| failed("what was known of a compute can't be read", e)),
+        }
+    }
+
+    /// The name that a machine's process bears.
+    fn name_of(&self, id: ComputeId) -> String {
+        format!("{}{id}", self.prefix)
+    }
+
+    fn identity(&self, record: &Record, facts: &Facts) -> Option<Identity> {
+        let is_root = rustix::process::geteuid().is_root();
+        is_root.then(|| Identity {
+            id: self.options.uid_base + record.slot,
+            groups: facts.kvm_group.into_iter().collect(),
+        })
+    }
+
+    fn owner(&self, record: &Record) -> Option<u32> {
+        rustix::process::geteuid().is_root().then(|| self.options.uid_base + record.slot)
+    }
+
+    /// The task of a running process, begun when there is none. `None` when the process ended meanwhile.
+    fn follow(
+        &self,
+        id: ComputeId,
+        record: &Record,
+        boot: i64,
+        process: Process,
+        children: Vec<Child>,
+    ) -> Result<Option<watch::Receiver<Status>>, DriverError> {
+        let mut links = lock(&self.links);
+        if let Some(link) = links.get(&id).filter(|link| link.process == process) {
+            return Ok(Some(link.status.clone()));
+        }
+        let sockets = Sockets::new(&self.options.runtime_dir, id);
+        let socket = sockets.path(Socket::Private);
+        let seat = socket.exists().then(|| Seat {
+            environment: record.environment.clone(),
+            mac: network::private_mac(record.seat),
+            socket,
+        });
+        let subject = Subject {
+            id,
+            boot,
+            process,
+            children,
+            home: self.home(id),
+            sockets,
+            seat,
+            console_bytes_max: self.options.console_bytes_max,
+        };
+        let shared =
+            Shared { clock: self.clock.clone(), changes: self.changes.clone(), switches: self.switches.clone() };
+        match task::start(subject, shared) {
+            Ok(link) => {
+                let status = link.status.clone();
+                links.insert(id, link);
+                Ok(Some(status))
+            }
+            Err(e) if process::is_gone(&e) => Ok(None),
+            Err(e) => Err(failed("a running machine can't be followed", e)),
+        }
+    }
+
+    /// Waits, within bounds, until the task of a machine whose process ended has finished its business.
+    async fn wait_end(&self, id: ComputeId) {
+        let Some(mut status) = lock(&self.links).get(&id).map(|link| link.status.clone()) else { return };
+        tokio::select! {
+            _ = status.wait_for(|s| *s == Status::Ended) => {}
+            () = self.clock.sleep(Duration::from_millis(END_WAIT_MS)) => {
+                tracing::warn!(compute = %id, "the task of a machine that ended does not end");
+            }
+        }
+    }
+
+    async fn processes_of(&self, id: ComputeId) -> Result<Vec<Process>, DriverError> {
+        let prefix = self.prefix.clone();
+        let all = blocking("the process table can't be read", move || process::scan(&prefix)).await?;
+        Ok(all.into_iter().filter(|(other, _)| *other == id).map(|(_, process)| process).collect())
+    }
+
+    async fn kill(&self, process: Process) -> Result<(), DriverError> {
+        let killed = process.kill(&*self.clock, KILL_DEADLINE_MS).await;
+        killed.map_err(|e| failed("a machine's process can't be ended", e))
+    }
+
+    /// Stops a machine that is not stopped: one press of the power button, or the cut.
+    async fn stop(&self, id: ComputeId, how: Stop) -> Result<Seen, DriverError> {
+        let home = self.home(id);
+        let started = home.started().map_err(|e| failed("the start of a machine can't be read", e))?;
+        let Some(Started { boot, process: Some(process) }) = started else { return self.see(id).await };
+        let now = self.clock.now();
+        let deadline = Duration::from_millis(self.options.stop_deadline_ms);
+        let since = match self.stopping_since(id, boot)? {
+            Some(since) => since,
+            None => {
+                home.write_stopping(boot, now).map_err(|e| failed("the stop of a machine can't be written down", e))?;
+                now
+            }
+        };
+        if how == Stop::Graceful && now < since.plus(deadline) {
+            if let Some(link) = lock(&self.links).get(&id) {
+                link.order(Order::PowerDown);
+            }
+            let press_again = now.plus(Duration::from_millis(PRESS_AGAIN_MS));
+            let again_at = press_again.min(since.plus(deadline));
+            return Ok(Seen::Busy { doing: "shutting down".to_owned(), again_at });
+        }
+        if how == Stop::Graceful {
+            tracing::warn!(compute = %id, after_ms = self.options.stop_deadline_ms, "a guest did not shut down; its power is cut");
+        }
+        // Written first: a process that is gone without it died.
+        home.write_halt(boot, &Halt::ShutDown).map_err(|e| failed("the stop of a machine can't be written down", e))?;
+        self.kill(process).await?;
+        self.see_halt(id).await
+    }
+
+    /// Makes directory and disk, or what is missing of them.
+    async fn make(&self, machine: &Machine) -> Result<(), DriverError> {
+        if !self.images.holds(&machine.image) {
+            return Err(DriverError::Refused(format!(
+                "the image {} is not on this host: the operator can add it again with `nephos image add`",
+                machine.image.name
+            )));
+        }
+        let Some(base) = self.images.path(&machine.image.checksum) else {
+            return Err(DriverError::Refused(format!("the image {} has no valid checksum", machine.image.name)));
+        };
+        let header = File::open(&base).and_then(qcow2::read).map_err(|e| failed("an image can't be read", e))?;
+        let header = header.map_err(|e| DriverError::Refused(format!("the image {}: {e}", machine.image.name)))?;
+        if header.virtual_bytes > u64::from(machine.disk_gib) * GIB {
+            return Err(DriverError::Refused(format!(
+                "the image {} needs a disk of {} GiB: choose a larger size",
+                machine.image.name,
+                header.virtual_bytes.div_ceil(GIB)
+            )));
+        }
+        let record = self.decide(machine).await?;
+        let owner = self.owner(&record);
+        let (home, boot, images) = (self.home(machine.id), machine.image.boot.clone(), self.images.clone());
+        blocking("a compute's directory can't be made", move || {
+            home.make(owner)?;
+            home.link(&base, "base.qcow2")?;
+            if let Boot::Kernel { kernel, initrd, .. } = &boot {
+                for (checksum, name) in [(kernel, "kernel"), (initrd, "initrd")] {
+                    home.link(&images.path(checksum).ok_or(io::ErrorKind::NotFound)?, name)?;
+                }
+            }
+            home.make_writable("disk.new", owner)
+        })
+        .await?;
+        self.make_overlay(machine, &record).await
+    }
+
+    async fn make_overlay(&self, machine: &Machine, record: &Record) -> Result<(), DriverError> {
+        let home = self.home(machine.id);
+        let directory = File::open(home.path()).map_err(|e| failed("a compute's directory can't be opened", e))?;
+        let mut command = Command::new(&self.options.qemu_img);
+        command.args(["create", "-q", "-f", "qcow2", "-u", "-F", "qcow2", "-b", "base.qcow2", "disk.new"]);
+        command.arg(format!("{}G", machine.disk_gib));
+        let identity = self.owner(record).map(|id| Identity { id, groups: Vec::new() });
+        let cage = tool_cage(directory.into(), identity, GIB);
+        let output = run(command, cage, OVERLAY_DEADLINE_MS, &*self.clock).await;
+        let output = output.map_err(|e| passing("a disk can't be made", e))?;
+        if !output.success {
+            let context = format!("a disk can't be made; qemu-img says: {}", said(&output.stderr));
+            return Err(DriverError::Passing { context, source: None });
+        }
+        blocking("a disk can't be made", move || {
+            File::open(home.file("disk.new"))?.sync_all()?;
+            std::fs::rename(home.file("disk.new"), home.file("disk.qcow2"))?;
+            home.sync()
+        })
+        .await
+    }
+
+    /// Decides slot, port, seat and host key of a compute, once, and writes them down.
+    async fn decide(&self, machine: &Machine) -> Result<Record, DriverError> {
+        if let Some(record) = self.known(machine.id)? {
+            lock(&self.records).insert(machine.id, record.clone());
+            return Ok(record);
+        }
+        let environment = machine.environment_id.to_string();
+        let record = {
+            let mut records = lock(&self.records);
+            let slot = lowest_free(records.values().map(|r| r.slot));
+            if slot > super::SLOTS_MAX {
+                return Err(DriverError::NoCapacity(format!("this host holds {} computes at most", super::SLOTS_MAX)));
+            }
+            let seat = lowest_free(records.values().filter(|r| r.environment == environment).map(|r| r.seat));
+            let port = self.free_port(&records)?;
+            let host_key = HostKey::generate(&*self.entropy).to_hex();
+            let record = Record { slot, port, environment, seat, host_key };
+            records.insert(machine.id, record.clone());
+            record
+        };
+        let (home, owner, written) = (self.home(machine.id), self.owner(&record), record.clone());
+        let result = blocking("what was decided about a compute can't be written down", move || {
+            home.make(owner)?;
+            home.write_record(&written)
+        })
+        .await;
+        if let Err(e) = result {
+            lock(&self.records).remove(&machine.id);
+            return Err(e);
+        }
+        Ok(record)
+    }
+
+    fn free_port(&self, records: &HashMap<ComputeId, Record>) -> Result<u16, DriverError> {
+        let used: HashSet<u16> = records.values().map(|r| r.port).collect();
+        let mut range = self.options.port_range.clone();
+        range.find(|port| !used.contains(port) && network::is_free(*port)).ok_or_else(|| {
+            DriverError::NoCapacity(format!(
+                "no port between {} and {} is free: the operator can choose a wider range",
+                self.options.port_range.start(),
+                self.options.port_range.end()
+            ))
+        })
+    }
+
+    /// The record with a port that can be had now: somebody else may have taken the one it had.
+    async fn with_free_port(&self, id: ComputeId, record: Record) -> Result<Record, DriverError> {
+        if network::is_free(record.port) {
+            return Ok(record);
+        }
+        let record = {
+            let mut records = lock(&self.records);
+            let port = self.free_port(&records)?;
+            let record = Record { port, ..record };
+            records.insert(id, record.clone());
+            record
+        };
+        let (home, written) = (self.home(id), record.clone());
+        blocking("a compute's port can't be written down", move || home.write_record(&written)).await?;
+        Ok(record)
+    }
+
+    /// Starts QEMU and waits, within bounds, until it says that the processors run.
+    async fn start(&self, machine: &Machine, boot: i64) -> Result<Seen, DriverError> {
+        let id = machine.id;
+        let facts = self
+            .facts()
+            .await
+            .ok_or(DriverError::Passing { context: "the host could not be looked at".to_owned(), source: None })?;
+        if let Some(blocker) = facts.blocker() {
+            return Err(DriverError::NoCapacity(blocker));
+        }
+        let Some(record) = self.known(id)? else { return Ok(Seen::Absent) };
+        // One that no record leads to: the server died between its start and the first look at it.
+        for stray in self.processes_of(id).await? {
+            tracing::warn!(compute = %id, pid = stray.pid, "a machine's process that is on no record is ended");
+            self.kill(stray).await?;
+        }
+        self.wait_end(id).await;
+        lock(&self.links).remove(&id);
+        let record = self.with_free_port(id, record).await?;
+        let launch = Launch {
+            name: self.name_of(id),
+            home: self.home(id),
+            sockets: Sockets::new(&self.options.runtime_dir, id),
+            identity: self.identity(&record, &facts),
+            network_identity: self.owner(&record).map(|id| Identity { id, groups: Vec::new() }),
+            machine: machine.clone(),
+            record: record.clone(),
+            boot,
+            facts,
+        };
+        let (process, children) = blocking("QEMU can't be started", move || launch.go()).await?;
+        match self.follow(id, &record, boot, process, children)? {
+            Some(status) => self.see_process(id, &record, boot, status).await,
+            None => self.see_halt(id).await,
+        }
+    }
+}
+
+fn report(seen: Seen) -> Report {
+    Report { seen, notes: None }
+}
+
+/// The least number from 1 that is not among `used`.
+fn lowest_free(used: impl Iterator<Item = u32>) -> u32 {
+    let used: HashSet<u32> = used.collect();
+    (1..=u32::MAX).find(|n| !used.contains(n)).unwrap_or(u32::MAX)
+}
+
+/// Everything that a start needs; blocking.
+struct Launch {
+    name: String,
+    home: Home,
+    sockets: Sockets,
+    identity: Option<Identity>,
+    network_identity: Option<Identity>,
+    machine: Machine,
+    record: Record,
+    boot: i64,
+    facts: std::sync::Arc<Facts>,
+}
+
+impl Launch {
+    fn go(self) -> io::Result<(Process, Vec<Child>)> {
+        let seat = self.facts.has_private_network.then_some(self.record.seat);
+        self.write_seed(seat)?;
+        let mut keep: Vec<OwnedFd> = Vec::new();
+        let mut listen = |socket| -> io::Result<i32> {
+            let fd: OwnedFd = self.sockets.listen(socket)?.into();
+            let number = number(&fd);
+            keep.push(fd);
+            Ok(number)
+        };
+        let (monitors, serial) = ([listen(Socket::Control)?, listen(Socket::Second)?], listen(Socket::Serial)?);
+        let private = match seat {
+            Some(seat) => Some((listen(Socket::Private)?, network::mac_text(network::private_mac(seat)))),
+            None => None,
+        };
+        let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(self.home.file("qemu.log"))?;
+        log.set_len(0)?;
+        let mut helpers = Vec::new();
+        let uplink = match &self.facts.uplink {
+            Uplink::Restricted => command::Uplink::Restricted { port: self.record.port },
+            Uplink::Passt(program) => {
+                let (child, fd) =
+                    network::start_passt(program, self.record.port, self.network_identity.clone(), log.try_clone()?)?;
+                helpers.push(child);
+                let number = number(&fd);
+                keep.push(fd);
+                command::Uplink::Passt { fd: number }
+            }
+        };
+        let plan = Plan {
+            name: &self.name,
+            uuid: &self.machine.id.raw().to_uuid(),
+            engine: self.facts.engine,
+            vcpus: self.machine.vcpus,
+            memory_mib: self.machine.memory_mib,
+            kernel: match &self.machine.image.boot {
+                Boot::Disk => None,
+                Boot::Kernel { command_line, .. } => Some(command_line),
+            },
+            uplink,
+            mac: &network::outside_mac(self.record.slot),
+            private: private.as_ref().map(|(fd, mac)| (*fd, mac.as_str())),
+            monitors,
+            serial,
+        };
+        let mut command = Command::new(&self.facts.qemu);
+        command.args(plan.arguments()).env_clear();
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let disk_bytes = u64::from(self.machine.disk_gib) * GIB;
+        let cage = Cage {
+            identity: self.identity.clone(),
+            directory: Some(File::open(self.home.path())?.into()),
+            keep,
+            record: Some(self.home.begin_boot(self.boot)?),
+            // The overlay's own tables on top of what the guest can fill.
+            file_bytes_max: Some(disk_bytes + disk_bytes / 16 + GIB),
+            files_max: QEMU_FILES_MAX,
+            ..Cage::default()
+        };
+        self.home.forget_end(self.boot)?;
+        confine(&mut command, cage);
+        let spawned = command.spawn();
+        let qemu = match spawned {
+            Ok(qemu) => qemu,
+            Err(e) => {
+                for mut helper in helpers {
+                    let _ = helper.kill();
+                    let _ = helper.wait();
+                }
+                return Err(e);
+            }
+        };
+        let started = self.home.started()?.and_then(|started| started.process);
+        let process = started.ok_or_else(|| io::Error::other("QEMU is not on record although it was started"))?;
+        let mut children = vec![qemu];
+        children.extend(helpers);
+        Ok((process, children))
+    }
+
+    fn write_seed(&self, seat: Option<u32>) -> io::Result<()> {
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the host key in state.json is damaged");
+        let leads_out = self.facts.uplink != Uplink::Restricted;
+        let seed = Seed {
+            instance_id: self.machine.id.to_string(),
+            hostname: &self.machine.hostname,
+            ssh_keys: &self.machine.ssh_keys,
+            user_data: self.machine.user_data.as_deref(),
+            host_key: &self.record.host_key().ok_or_else(damaged)?,
+            interfaces: &network::interfaces(self.record.slot, seat, leads_out),
+        };
+        self.home.write_readable("seed.iso", &seed.to_iso(), self.identity.as_ref().map(|i| i.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_given_again() {
+        assert_eq!(lowest_free([].into_iter()), 1);
+        assert_eq!(lowest_free([1, 2, 4].into_iter()), 3);
+    }
+}
