@@ -10,7 +10,6 @@ use std::time::Duration;
 use nephos_model::Clock;
 use nephos_model::id::ComputeId;
 use rustix::process::{Pid, PidfdFlags, Signal};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A process, told from every other one of this boot of the host.
@@ -92,7 +91,7 @@ pub struct Exit(AsyncFd<OwnedFd>);
 impl Exit {
     /// The end of the process of a descriptor.
     pub fn new(fd: OwnedFd) -> io::Result<Self> {
-        AsyncFd::register_with_interest(fd, Interest::READABLE).map(Self).map_err(Into::into)
+        super::sys::readable(fd).map(Self)
     }
 
     /// Ends when the process has ended.

@@ -1,5 +1,5 @@
-//! How a child process is confined between fork and exec: the one place of this crate, with the KVM probe, that needs
-//! unsafe code. Deliberately not here: what is run and with which arguments.
+//! How a child process is confined between fork and exec, and how its end is watched: the one place of this crate, with
+//! the KVM probe, that needs unsafe code. Deliberately not here: what is run and with which arguments.
 
 #![allow(unsafe_code)] // `pre_exec` runs between fork and exec; the closure below makes system calls only
 
@@ -13,6 +13,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::{Gid, Uid};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Bytes of `/proc/self/stat` that are kept: it is a line of some 300.
 const STAT_BYTES_MAX: usize = 1_024;
@@ -127,4 +129,10 @@ fn record_self(record: &File) -> io::Result<()> {
 /// The numbers under which a child finds the descriptors that it keeps.
 pub fn number(fd: &impl AsRawFd) -> RawFd {
     fd.as_raw_fd()
+}
+
+/// Has the runtime watch a descriptor for becoming readable.
+pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor stays open, and the same, until the watch that holds it is dropped.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
 }
