@@ -98,7 +98,10 @@ impl Plan<'_> {
             "file": {"driver": "file", "filename": "seed.iso"},
         });
         line.option("-blockdev", &disk.to_string()).option("-blockdev", &seed.to_string());
-        line.option("-device", "virtio-blk-pci,drive=disk,bootindex=0").option("-device", "virtio-blk-pci,drive=seed");
+        // A kernel that is loaded takes the first place for itself.
+        let first = if self.kernel.is_none() { ",bootindex=0" } else { "" };
+        line.option("-device", &format!("virtio-blk-pci,drive=disk{first}"));
+        line.option("-device", "virtio-blk-pci,drive=seed");
         match self.uplink {
             Uplink::Restricted { port } => line.option(
                 "-netdev",

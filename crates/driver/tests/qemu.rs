@@ -1,0 +1,324 @@
+//! The QEMU driver with a real QEMU and the small image: the life of a machine, its restarts and its accidents.
+//!
+//! The image is taken from `NEPHOS_TEST_IMAGE_DIR`, or made by `scripts/image` into the target folder, once.
+#![allow(clippy::disallowed_methods)] // a real machine needs the real time
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use nephos_driver::qemu::{Format, Options, Qemu};
+use nephos_driver::{Availability, Driver, DriverError, Goal, Halt, Machine, Seen, Stop};
+use nephos_model::clock::Sleep;
+use nephos_model::compute::Address;
+use nephos_model::id::{ComputeId, EnvironmentId, Id, ImageId, Raw};
+use nephos_model::image::{Boot, Image};
+use nephos_model::{Clock, Entropy, Timestamp};
+
+/// Seconds for a guest on a busy machine to reach a state.
+const PATIENCE_SECS: u64 = 90;
+
+struct Wall(Instant);
+
+impl Clock for Wall {
+    fn now(&self) -> Timestamp {
+        let micros = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        Timestamp::from_micros(i64::try_from(micros).unwrap())
+    }
+    fn monotonic(&self) -> Duration {
+        self.0.elapsed()
+    }
+    fn sleep_until(&self, at: Timestamp) -> Sleep {
+        self.sleep(at.since(self.now()))
+    }
+    fn sleep(&self, duration: Duration) -> Sleep {
+        Box::pin(tokio::time::sleep(duration))
+    }
+}
+
+struct Random;
+
+impl Entropy for Random {
+    fn fill(&self, bytes: &mut [u8]) {
+        use std::io::Read;
+        std::fs::File::open("/dev/urandom").unwrap().read_exact(bytes).unwrap();
+    }
+}
+
+/// A data directory, a driver on it, the image in its store, and a client's key.
+struct World {
+    dir: tempfile::TempDir,
+    clock: Arc<Wall>,
+    options: Options,
+    driver: Qemu,
+    image: Image,
+    key: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(change: impl FnOnce(&mut Options)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Wall(Instant::now()));
+        let mut options = Options::new(dir.path().join("data"));
+        std::fs::create_dir(&options.data_dir).unwrap();
+        std::fs::set_permissions(&options.data_dir, PermissionsExt::from_mode(0o700)).unwrap();
+        options.runtime_dir = dir.path().join("run");
+        change(&mut options);
+        let driver = Qemu::open(options.clone(), clock.clone(), Arc::new(Random)).unwrap();
+        let image = small_image(&driver, &*clock).await;
+        let done = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(dir.path().join("key"))
+            .status()
+            .unwrap();
+        assert!(done.success());
+        let key = std::fs::read_to_string(dir.path().join("key.pub")).unwrap().trim().to_owned();
+        Self { dir, clock, options, driver, image, key }
+    }
+
+    /// The server is killed and started again.
+    fn restart(&mut self) {
+        self.driver = Qemu::open(self.options.clone(), self.clock.clone(), Arc::new(Random)).unwrap();
+    }
+
+    fn machine(&self, hostname: &str, environment_id: EnvironmentId) -> Machine {
+        Machine {
+            id: ComputeId::from_raw(Raw::from_bytes(Random.u128().to_be_bytes())),
+            environment_id,
+            hostname: hostname.to_owned(),
+            vcpus: 1,
+            memory_mib: 128,
+            disk_gib: 1,
+            image: self.image.clone(),
+            ssh_keys: vec![self.key.clone()],
+            user_data: None,
+            labels: vec![],
+            notes: None,
+            now: self.clock.now(),
+        }
+    }
+
+    /// Converges until `done`, looking again when the driver says so or something changed.
+    async fn reach(&self, machine: &Machine, goal: Goal, done: impl Fn(&Seen) -> bool) -> Seen {
+        let deadline = Instant::now() + Duration::from_secs(PATIENCE_SECS);
+        loop {
+            let seen = self.driver.converge(machine, goal).await.unwrap().seen;
+            if done(&seen) {
+                return seen;
+            }
+            let died = matches!(&seen, Seen::Stopped { why: Halt::Died(_) });
+            assert!(!died && Instant::now() < deadline, "still {seen:?}");
+            let again = match seen {
+                Seen::Busy { again_at, .. } => again_at,
+                _ => self.clock.now().plus(Duration::from_secs(1)),
+            };
+            tokio::select! {
+                _ = self.driver.changed() => {}
+                () = self.clock.sleep_until(again) => {}
+            }
+        }
+    }
+
+    async fn run(&self, machine: &Machine, boot: i64) -> (Address, String) {
+        let seen = self.reach(machine, Goal::Running { boot }, |seen| matches!(seen, Seen::Running { .. })).await;
+        let Seen::Running { boot: now, address, ssh_host_key } = seen else { unreachable!() };
+        assert_eq!(now, boot);
+        (address, ssh_host_key.unwrap())
+    }
+
+    async fn stopped(&self, machine: &Machine, how: Stop) -> Halt {
+        let seen = self.reach(machine, Goal::Stopped { how }, |seen| matches!(seen, Seen::Stopped { .. })).await;
+        let Seen::Stopped { why } = seen else { unreachable!() };
+        why
+    }
+
+    /// Observes until the machine is stopped by itself.
+    async fn ends(&self, machine: &Machine) -> Halt {
+        let deadline = Instant::now() + Duration::from_secs(PATIENCE_SECS);
+        loop {
+            if let Seen::Stopped { why } = self.driver.observe(machine).await.unwrap().seen {
+                return why;
+            }
+            assert!(Instant::now() < deadline);
+            tokio::select! {
+                _ = self.driver.changed() => {}
+                () = self.clock.sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+
+    async fn wait_console(&self, machine: &Machine, line: &str) {
+        let deadline = Instant::now() + Duration::from_secs(PATIENCE_SECS);
+        loop {
+            let console = self.driver.console(machine, 64 * 1024).await.unwrap();
+            let console = String::from_utf8_lossy(&console);
+            if console.contains(line) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {line:?} in {console:?}");
+            self.clock.sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Runs a command in the guest, with its host key pinned.
+    async fn ssh(&self, address: &Address, host_key: &str, command: &str) -> Output {
+        let known = self.dir.path().join("known");
+        std::fs::write(&known, format!("[{}]:{} {host_key}\n", address.ssh_host, address.ssh_port)).unwrap();
+        let mut ssh = tokio::process::Command::new("ssh");
+        ssh.args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=30"])
+            .args(["-o", "ConnectionAttempts=3", "-o", "IdentitiesOnly=yes"])
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", known.display()))
+            .arg("-i")
+            .arg(self.dir.path().join("key"))
+            .args(["-p", &address.ssh_port.to_string(), &format!("root@{}", address.ssh_host), command]);
+        let output = tokio::time::timeout(Duration::from_secs(PATIENCE_SECS), ssh.output()).await.unwrap();
+        output.unwrap()
+    }
+
+    async fn says(&self, address: &Address, host_key: &str, command: &str) -> String {
+        let output = self.ssh(address, host_key, command).await;
+        assert!(output.status.success(), "{command}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// The process ids of all QEMUs and passts of this installation.
+    fn processes(&self) -> Vec<u32> {
+        let mark = format!("nephos-{}-", self.options.mark());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if String::from_utf8_lossy(&line).split('\0').any(|argument| argument.starts_with(&mark)) {
+                found.push(pid);
+            }
+        }
+        found
+    }
+
+    fn assert_nothing_left(&self) {
+        assert_eq!(self.processes(), Vec::<u32>::new());
+        let left = |dir: &Path| std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect::<Vec<_>>();
+        assert_eq!(left(&self.options.computes_dir()), Vec::<PathBuf>::new());
+        assert_eq!(left(&self.options.runtime_dir), Vec::<PathBuf>::new());
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // A failed test must not leave its machines behind.
+        for pid in self.processes() {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+    }
+}
+
+fn image_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("NEPHOS_TEST_IMAGE_DIR") {
+        return dir.into();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("small-image");
+    // Tests run in processes of their own: one makes the image, the others wait for it.
+    let made = Command::new("flock")
+        .arg(env!("CARGO_TARGET_TMPDIR"))
+        .args(["sh", "-c", "test -e \"$1/small.toml\" || \"$0\" \"$1\" --yes"])
+        .arg(root.join("scripts/image"))
+        .arg(&dir)
+        .status()
+        .unwrap();
+    assert!(made.success(), "scripts/image failed");
+    dir
+}
+
+async fn small_image(driver: &Qemu, clock: &Wall) -> Image {
+    let dir = image_dir();
+    let manifest = std::fs::read_to_string(dir.join("small.toml")).unwrap();
+    let command_line = manifest.lines().find_map(|l| l.strip_prefix("command_line = \"")?.strip_suffix('"')).unwrap();
+    let images = driver.images();
+    let facts = images.add_disk(&dir.join("small.qcow2"), Format::Qcow2, clock, &Random).await.unwrap();
+    let kernel = images.add_boot_file(&dir.join("vmlinux"), &Random).await.unwrap();
+    let initrd = images.add_boot_file(&dir.join("initrd"), &Random).await.unwrap();
+    Image {
+        id: ImageId::from_raw(Raw::from_bytes([1; 16])),
+        name: "small".into(),
+        description: String::new(),
+        checksum: facts.checksum,
+        size_bytes: facts.size_bytes,
+        min_memory_mib: 96,
+        min_disk_gib: facts.min_disk_gib,
+        login_user: "root".into(),
+        boot: Boot::Kernel { kernel, initrd, command_line: command_line.to_owned() },
+        created_at: Timestamp::default(),
+    }
+}
+
+fn environment() -> EnvironmentId {
+    EnvironmentId::from_raw(Raw::from_bytes(Random.u128().to_be_bytes()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_life_of_a_machine() {
+    let mut world = World::new().await;
+    let machine = world.machine("web-1", environment());
+    assert_eq!(world.driver.observe(&machine).await.unwrap().seen, Seen::Absent);
+
+    let (address, host_key) = world.run(&machine, 1).await;
+    assert_eq!(world.driver.machines().await.unwrap(), [machine.id]);
+    world.wait_console(&machine, "nephos: ready").await;
+    assert_eq!(world.says(&address, &host_key, "hostname").await, "web-1");
+    // Another host key is not accepted.
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+    assert!(!world.ssh(&address, other, "true").await.status.success());
+    // The guest reaches no loopback of the host, by whatever address: the SSH port forwarded to itself would answer.
+    let probe =
+        format!("for a in 10.0.2.2 10.0.2.3; do nc -w 3 $a {} </dev/null && echo open; done; true", address.ssh_port);
+    assert_eq!(world.says(&address, &host_key, &probe).await, "");
+    // QEMU is not root.
+    for pid in world.processes() {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned();
+        assert!(!field("Uid:").starts_with("0\t"), "{status}");
+        assert_eq!(field("NoNewPrivs:"), "1");
+        assert_eq!(field("CapEff:"), "0000000000000000");
+        assert_eq!(field("Groups:"), "");
+    }
+
+    world.says(&address, &host_key, "echo kept > /root/file; sync").await;
+    assert_eq!(world.stopped(&machine, Stop::Graceful).await, Halt::ShutDown);
+    assert_eq!(world.processes(), Vec::<u32>::new());
+
+    // The disk is kept over a stop, and the machine over the server's death.
+    let (address, same_key) = world.run(&machine, 2).await;
+    assert_eq!(same_key, host_key);
+    let before = world.processes();
+    world.restart();
+    let Seen::Running { boot: 2, address: again, .. } = world.driver.observe(&machine).await.unwrap().seen else {
+        panic!("not adopted")
+    };
+    assert_eq!((&again, world.processes()), (&address, before.clone()));
+    world.wait_console(&machine, "nephos: ready").await;
+    assert_eq!(world.says(&address, &host_key, "cat /root/file").await, "kept");
+
+    // QEMU is killed: the driver tells, and says why.
+    for pid in before {
+        assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+    }
+    assert!(matches!(world.ends(&machine).await, Halt::Died(_)));
+
+    // And once more, ended by the guest itself.
+    let (address, _) = world.run(&machine, 3).await;
+    let (_, ended) = tokio::join!(world.ssh(&address, &host_key, "poweroff"), world.ends(&machine));
+    assert_eq!(ended, Halt::ShutDown);
+
+    world.driver.discard(machine.id).await.unwrap();
+    world.driver.discard(machine.id).await.unwrap();
+    assert_eq!(world.driver.machines().await.unwrap(), []);
+    world.assert_nothing_left();
+}
