@@ -150,7 +150,7 @@ impl Inner {
                     address: Address {
                         ssh_host: "127.0.0.1".to_owned(),
                         ssh_port: record.port,
-                        private_ip: self.private_ip(record),
+                        private_ip: self.private_ip(id, record),
                     },
                     ssh_host_key: record.host_key().map(|key| key.public_line()),
                 }),
@@ -170,10 +170,10 @@ impl Inner {
         Seen::Busy { doing: doing.to_owned(), again_at: self.clock.now().plus(Duration::from_millis(again_ms)) }
     }
 
-    fn private_ip(&self, record: &Record) -> Option<String> {
-        let facts = self.facts.borrow();
-        let has = facts.as_ref().is_some_and(|facts| facts.has_private_network);
-        has.then(|| network::private_address(record.seat).to_string())
+    /// The address in the private network of a machine that runs, when it was started with a card there.
+    fn private_ip(&self, id: ComputeId, record: &Record) -> Option<String> {
+        let socket = Sockets::new(&self.options.runtime_dir, id).path(Socket::Private);
+        socket.exists().then(|| network::private_address(record.seat).to_string())
     }
 
     fn stopping_since(&self, id: ComputeId, boot: i64) -> Result<Option<nephos_model::Timestamp>, DriverError> {
