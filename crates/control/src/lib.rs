@@ -1,1 +1,158 @@
-//! nephos.
+//! The use-cases of nephos, one file a noun: permission, idempotency, operations, reconciling, metering.
+//!
+//! A handler hands over a [`Grant`](caller::Grant) and parsed input and gets a value, a [`Plan`](plan::Plan) or a
+//! [`Fault`]. Deliberately not here: HTTP, SQL texts, hypervisors.
+
+pub mod background;
+pub mod caller;
+pub mod compute;
+pub mod environment;
+pub mod event;
+pub mod fault;
+pub mod idempotency;
+pub mod image;
+pub mod operation;
+pub mod plan;
+pub mod plan_limits;
+pub mod project;
+pub mod reconcile;
+pub mod region;
+pub mod sequence;
+pub mod settings;
+pub mod ssh_key;
+pub mod view;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use nephos_driver::Driver;
+use nephos_model::id::{Id, IdMint};
+use nephos_model::region::Region;
+use nephos_model::{Clock, Entropy, Fault, Timestamp};
+use nephos_store::Store;
+use tokio::sync::{Notify, broadcast};
+
+use crate::plan::After;
+use crate::settings::Settings;
+
+/// Operations that ended, of which waiters have not heard yet, at most; who lags looks at the row instead.
+const OPERATION_NEWS_MAX: usize = 1024;
+
+/// The control plane. Clones share it.
+#[derive(Clone)]
+pub struct Cloud(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    last_id: Mutex<u128>,
+    settings: Settings,
+    regions: Vec<(Region, Arc<dyn Driver>)>,
+    running: Arc<idempotency::Running>,
+    work: Notify,
+    pending: Notify,
+    operations: broadcast::Sender<nephos_model::id::OperationId>,
+    owner: String,
+}
+
+/// What a [`Cloud`] is made of.
+pub struct Parts {
+    /// The database, migrated.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// What the operator decided.
+    pub settings: Settings,
+    /// Regions with their drivers; the first is the default. The sandbox's are those whose driver is `simulator`.
+    pub regions: Vec<(Region, Arc<dyn Driver>)>,
+}
+
+impl fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cloud").field("store", &self.0.store).field("owner", &self.0.owner).finish_non_exhaustive()
+    }
+}
+
+impl Cloud {
+    /// The control plane over its parts. Nothing runs in the background until [`Cloud::start`].
+    pub fn new(parts: Parts) -> Self {
+        let Parts { store, clock, entropy, settings, regions } = parts;
+        let owner = format!("{:032x}", entropy.u128());
+        Self(Arc::new(Inner {
+            store,
+            clock,
+            entropy,
+            last_id: Mutex::new(0),
+            settings,
+            regions,
+            running: Arc::default(),
+            work: Notify::new(),
+            pending: Notify::new(),
+            operations: broadcast::channel(OPERATION_NEWS_MAX).0,
+            owner,
+        }))
+    }
+
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    pub(crate) fn shared_clock(&self) -> Arc<dyn Clock> {
+        self.0.clock.clone()
+    }
+
+    /// Randomness.
+    pub fn entropy(&self) -> &dyn Entropy {
+        &*self.0.entropy
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// A new identifier, greater than every one before it.
+    pub fn id<T: Id>(&self) -> T {
+        T::from_raw(IdMint::new(&self.0.last_id, self.clock(), self.entropy()).next())
+    }
+
+    /// Every region with its driver.
+    pub(crate) fn regions(&self) -> &[(Region, Arc<dyn Driver>)] {
+        &self.0.regions
+    }
+
+    pub(crate) fn running(&self) -> &Arc<idempotency::Running> {
+        &self.0.running
+    }
+
+    /// The name under which this process takes leases.
+    pub(crate) fn owner(&self) -> &str {
+        &self.0.owner
+    }
+
+    /// The time as a tenant has it: a sandbox's clock may be ahead.
+    pub(crate) fn now(&self, caller: &caller::Caller) -> Timestamp {
+        self.clock().now().plus(caller.clock_ahead)
+    }
+
+    /// Tells those who wait that a commit left something for them. Only a hint: the rows say it too.
+    pub(crate) fn wake(&self, after: &After) {
+        self.0.pending.notify_one();
+        if after.work {
+            self.0.work.notify_one();
+        }
+        if let Some(id) = after.operation {
+            // No receiver is nobody waiting.
+            let _ = self.0.operations.send(id);
+        }
+    }
+}

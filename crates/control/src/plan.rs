@@ -29,6 +29,7 @@ pub struct Plan<T> {
     pub environment_id: Option<EnvironmentId>,
     pub(crate) batch: Batch,
     pub(crate) after: After,
+    pub(crate) claim: Option<crate::compute::Claim>,
 }
 
 /// What a compute costs, in millionths of the installation's currency an hour.
@@ -69,7 +70,7 @@ impl From<Fault> for CommitError {
 
 impl<T> Plan<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { value, price: None, project_id: None, environment_id: None, batch: Batch::new(), after: After::default() }
+        Self { value, price: None, project_id: None, environment_id: None, batch: Batch::new(), after: After::default(), claim: None }
     }
 
     pub(crate) fn of(mut self, project: ProjectId, environment: Option<EnvironmentId>) -> Self {

@@ -45,7 +45,7 @@ kinds! {
     /// A compute gets a fresh root disk.
     ComputeRebuild = "compute.rebuild", ["shut_down", "rebuild", "boot"];
     /// A compute and its disk are removed.
-    ComputeDelete = "compute.delete", ["shut_down", "remove"];
+    ComputeDelete = "compute.delete", ["remove"];
 }
 
 /// How far an operation is.

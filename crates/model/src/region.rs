@@ -7,6 +7,8 @@ pub struct Region {
     pub name: String,
     /// The name of the driver that runs its computes.
     pub driver: String,
+    /// Whether live workspaces or their sandboxes see it.
+    pub mode: crate::tenant::Mode,
 }
 
 /// What a region can hold. `u64::MAX` stands for no limit.

@@ -91,6 +91,12 @@ impl Batch {
         self.statements.extend(statements);
     }
 
+    /// Appends another batch's statements.
+    pub fn append(&mut self, other: Batch) {
+        self.statements.extend(other.statements);
+        self.serializable |= other.serializable;
+    }
+
     /// The batch with one more statement.
     #[must_use]
     pub fn with(mut self, statement: Statement) -> Self {

@@ -28,10 +28,13 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX).min(i64::MAX / 2)
 }
 
+/// A region of the installation: counted from now on.
+pub fn open(region: &str) -> Statement {
+    CAPACITY_ENSURE.bind(params![region])
+}
+
 /// Takes `wanted` while no more than `limit` is admitted, or misses with [`FULL`].
-pub fn take(region: &str, wanted: Capacity, limit: Capacity) -> [Statement; 2] {
-    [
-        CAPACITY_ENSURE.bind(params![region]),
+pub fn take(region: &str, wanted: Capacity, limit: Capacity) -> Statement {
         CAPACITY_TAKE
             .bind(params![
                 region,
@@ -42,8 +45,7 @@ pub fn take(region: &str, wanted: Capacity, limit: Capacity) -> [Statement; 2] {
                 number(limit.memory_mib),
                 number(limit.disk_gib)
             ])
-            .must(1, FULL),
-    ]
+            .must(1, FULL)
 }
 
 /// Gives `back`.

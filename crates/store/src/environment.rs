@@ -53,6 +53,12 @@ sql! {
     /// No more counters of computes in a project's environments.
     pub COMPUTE_COUNTERS_DELETE_ALL = "DELETE FROM counters WHERE tenant = $1 AND noun = 'compute'
         AND scope IN (SELECT id FROM environments WHERE tenant = $1 AND project_id = $2)";
+    /// The keys narrowed to an environment stop working with it.
+    pub ENVIRONMENT_REVOKE_KEYS = "UPDATE api_keys SET revoked_at = $4, updated_at = $4, version = version + 1
+        WHERE workspace_id = $1 AND mode = $2 AND environment_id = $3 AND revoked_at IS NULL";
+    /// A project's number of environments, if it is within a limit.
+    pub ENVIRONMENTS_WITHIN = "UPDATE counters SET value = value
+        WHERE tenant = $1 AND noun = 'environment' AND scope = $2 AND value <= $3";
     /// Takes the row's lock in the transaction that puts something into the environment.
     pub ENVIRONMENT_HOLD = "UPDATE environments SET version = version WHERE tenant = $1 AND id = $2";
 }
@@ -81,6 +87,11 @@ pub fn insert(tenant: TenantId, environment: &Environment) -> Vec<Statement> {
 /// Renames an environment that still has `version`, or misses with [`STALE`]; a taken name is a unique violation.
 pub fn rename(tenant: TenantId, id: EnvironmentId, version: i64, name: &str, now: Timestamp) -> Statement {
     ENVIRONMENT_RENAME.bind(params![tenant, id, version, name, now]).must(1, STALE)
+}
+
+/// A project has at most `limit` environments, or misses with [`counter::QUOTA`].
+pub fn at_most(tenant: TenantId, project: ProjectId, limit: i64) -> Statement {
+    ENVIRONMENTS_WITHIN.bind(params![tenant, project, limit]).must(1, counter::QUOTA)
 }
 
 /// Holds an environment that something is put into; misses with [`STALE`] when it is gone.

@@ -50,6 +50,7 @@ pub mod sql;
 pub mod ssh_key;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tenant;
 mod value;
 pub mod work;
 

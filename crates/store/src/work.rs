@@ -12,32 +12,36 @@ use crate::{Store, params, sql};
 /// Somebody else holds the lease.
 pub const LEASED: Miss = Miss("leased");
 
+/// Due never: nobody wants a look.
+pub const IDLE: Timestamp = Timestamp::from_micros(i64::MAX);
+
 sql! {
-    /// A look is wanted; an earlier wish for one is moved forward, never back.
+    /// A look is wanted. There is one row for each compute from its making until nothing of it is left.
     pub WORK_WANT = "INSERT INTO work (compute_id, tenant, region, due_at, lease_owner, lease_until_at, attempts)
         VALUES ($1, $2, $3, $4, NULL, 0, 0)
         ON CONFLICT (compute_id) DO UPDATE SET due_at = excluded.due_at, attempts = 0";
+    /// A look at a known compute is wanted.
+    pub WORK_LOOK = "UPDATE work SET due_at = $2 WHERE compute_id = $1 AND due_at > $2";
+    /// A look at everything idle in a region is wanted.
+    pub WORK_LOOK_ALL = "UPDATE work SET due_at = $2 WHERE region = $1 AND due_at = $3";
+    /// Nobody holds a lease: only while no other process can.
+    pub WORK_RECLAIM = "UPDATE work SET lease_owner = NULL, lease_until_at = 0, due_at = $1 WHERE lease_until_at > 0";
     /// What is due and not leased, the longest due first.
     indexed pub WORK_DUE = "SELECT compute_id, tenant, region, attempts FROM work
         WHERE due_at <= $1 AND lease_until_at <= $1 ORDER BY due_at, compute_id LIMIT $2";
     /// When something is due next.
-    indexed pub WORK_NEXT = "SELECT due_at FROM work ORDER BY due_at, compute_id LIMIT 1";
-    /// Takes the lease.
-    pub WORK_LEASE = "UPDATE work SET lease_owner = $2, lease_until_at = $3, due_at = $5
+    indexed pub WORK_NEXT = "SELECT due_at FROM work WHERE due_at > $1 ORDER BY due_at, compute_id LIMIT 1";
+    /// Takes the lease; the row is due again when it ends.
+    pub WORK_LEASE = "UPDATE work SET lease_owner = $2, lease_until_at = $3, due_at = $3
         WHERE compute_id = $1 AND lease_until_at <= $4";
     /// Gives the lease back and says when to look next, unless a look was wanted meanwhile.
     pub WORK_LATER = "UPDATE work SET lease_owner = NULL, lease_until_at = 0, attempts = $4,
         due_at = CASE WHEN due_at = $5 THEN $3 ELSE due_at END
         WHERE compute_id = $1 AND lease_owner = $2";
-    /// No look is wanted any more, unless one was wanted meanwhile.
-    pub WORK_DONE = "DELETE FROM work WHERE compute_id = $1 AND lease_owner = $2 AND due_at = $3";
-    /// Gives the lease back where a look was wanted meanwhile.
-    pub WORK_RELEASE = "UPDATE work SET lease_owner = NULL, lease_until_at = 0 WHERE compute_id = $1 AND lease_owner = $2";
-    /// Every compute that should have a machine, for the look at start.
-    indexed pub WORK_LIVING = "SELECT id, tenant, region FROM computes WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
-    /// Whether anything may be left of a compute or it still lives.
-    pub WORK_KNOWN = "SELECT COUNT(*) FROM (SELECT id FROM computes WHERE tenant = $1 AND id = $2
-        UNION ALL SELECT compute_id FROM removals WHERE tenant = $1 AND compute_id = $2) AS known";
+    /// Nothing is left of the compute.
+    pub WORK_END = "DELETE FROM work WHERE compute_id = $1";
+    /// Whether anything may be left of a compute, or it still lives.
+    indexed pub WORK_KNOWN = "SELECT tenant FROM work WHERE compute_id = $1";
 }
 
 /// A compute that wants a look.
@@ -60,7 +64,7 @@ pub fn want(tenant: TenantId, id: ComputeId, region: &str, due_at: Timestamp) ->
 
 /// Takes the lease until `until` or misses with [`LEASED`]. The row then counts as due at `until`.
 pub fn lease(id: ComputeId, owner: &str, until: Timestamp, now: Timestamp) -> Statement {
-    WORK_LEASE.bind(params![id, owner, until, now, until]).must(1, LEASED)
+    WORK_LEASE.bind(params![id, owner, until, now]).must(1, LEASED)
 }
 
 /// Gives the lease (taken until `leased_until`) back; look again at `due_at` after `attempts` failed looks.
@@ -68,9 +72,24 @@ pub fn later(id: ComputeId, owner: &str, leased_until: Timestamp, due_at: Timest
     WORK_LATER.bind(params![id, owner, due_at, attempts, leased_until])
 }
 
-/// The look was the last, unless one was wanted since the lease (until `leased_until`) was taken.
-pub fn done(id: ComputeId, owner: &str, leased_until: Timestamp) -> [Statement; 2] {
-    [WORK_DONE.bind(params![id, owner, leased_until]), WORK_RELEASE.bind(params![id, owner])]
+/// Nothing is left of the compute.
+pub fn end(id: ComputeId) -> Statement {
+    WORK_END.bind(params![id])
+}
+
+/// A look at a compute is wanted at `now`, if it is known.
+pub fn look(id: ComputeId, now: Timestamp) -> Statement {
+    WORK_LOOK.bind(params![id, now])
+}
+
+/// A look at everything idle in a region is wanted at `now`.
+pub fn look_all(region: &str, now: Timestamp) -> Statement {
+    WORK_LOOK_ALL.bind(params![region, now, IDLE])
+}
+
+/// Ends every lease: only while no other process can hold one.
+pub fn reclaim(now: Timestamp) -> Statement {
+    WORK_RECLAIM.bind(params![now])
 }
 
 impl Store {
@@ -87,21 +106,14 @@ impl Store {
         .await
     }
 
-    /// When something is due next.
-    pub async fn work_next(&self) -> Result<Option<Timestamp>> {
-        self.one(WORK_NEXT.bind(params![]), |row| row.time(0)).await
-    }
-
-    /// A page of a tenant's computes after `after`, for the look at start.
-    pub async fn work_living(&self, tenant: TenantId, after: &str, limit: u32) -> Result<Vec<Work>> {
-        self.all(WORK_LIVING.bind(params![tenant, after, limit]), |row| {
-            Ok(Work { compute_id: row.id(0)?, tenant: TenantId(row.int(1)?), region: row.string(2)?, attempts: 0 })
-        })
-        .await
+    /// When something that is not due at `now` is due next.
+    pub async fn work_next(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let next = self.one(WORK_NEXT.bind(params![now]), |row| row.time(0)).await?;
+        Ok(next.filter(|at| *at < IDLE))
     }
 
     /// Whether the compute lives, or something may be left of it.
-    pub async fn work_known(&self, tenant: TenantId, id: ComputeId) -> Result<bool> {
-        Ok(self.one(WORK_KNOWN.bind(params![tenant, id]), |row| row.int(0)).await?.unwrap_or(0) > 0)
+    pub async fn work_known(&self, id: ComputeId) -> Result<bool> {
+        Ok(!self.read(WORK_KNOWN.bind(params![id])).await?.is_empty())
     }
 }

@@ -1,0 +1,72 @@
+//! What runs beside the requests: reconcilers, the sequencer, the search for orphans, and keeping retentions.
+
+use std::time::Duration;
+
+use nephos_model::Fault;
+use nephos_store as store;
+use nephos_store::Batch;
+use tokio::task::JoinSet;
+use tracing::{error, warn};
+
+use crate::Cloud;
+
+/// How long operations are kept after their end: 90 days.
+const OPERATIONS_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// How long events are kept: 30 days.
+const EVENTS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How often what is past its retention is removed.
+const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// The tasks beside the requests. Dropping it ends them at their next await; the rows tell the next process the rest.
+#[derive(Debug)]
+pub struct Background(JoinSet<()>);
+
+impl Background {
+    /// Ends when a task ended, which none does by itself: a defect that the process should not outlive.
+    pub async fn broken(&mut self) {
+        if let Some(Err(error)) = self.0.join_next().await {
+            error!(%error, "a background task ended");
+        }
+    }
+
+    /// Ends all tasks and waits for them.
+    pub async fn stop(mut self) {
+        self.0.shutdown().await;
+    }
+}
+
+impl Cloud {
+    /// Takes up what an earlier process left, and starts the background tasks.
+    pub async fn start(&self) -> Result<Background, Fault> {
+        self.take_up().await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(self.clone().reconcile());
+        tasks.spawn(self.clone().sequence());
+        tasks.spawn(self.clone().search_orphans());
+        tasks.spawn(self.clone().expire());
+        let mut heard: Vec<&str> = Vec::new();
+        for (region, driver) in self.regions() {
+            // Regions may share a driver; it is heard once.
+            if !heard.contains(&&*region.driver) {
+                heard.push(&region.driver);
+                tasks.spawn(self.clone().listen(driver.clone()));
+            }
+        }
+        Ok(Background(tasks))
+    }
+
+    async fn expire(self) {
+        loop {
+            let now = self.clock().now();
+            let batch = Batch::from(vec![
+                store::idempotency::IDEMPOTENCY_EXPIRE.bind(store::params![now]),
+                store::operation::OPERATIONS_EXPIRE.bind(store::params![now.minus(OPERATIONS_KEPT)]),
+                store::event::EVENTS_EXPIRE.bind(store::params![now.minus(EVENTS_KEPT)]),
+            ]);
+            if let Err(error) = self.store().write(batch).await {
+                warn!(%error, "what is past its retention can't be removed now");
+            }
+            self.clock().sleep(EXPIRE_EVERY).await;
+        }
+    }
+}

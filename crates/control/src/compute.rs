@@ -1,0 +1,574 @@
+//! Computes: making, changing, acting on and deleting them. Making it so is the reconciler's work.
+
+use std::collections::BTreeMap;
+
+use nephos_model::compute::{Compute, RestartPolicy, SSH_KEYS_MAX, Status, Wish};
+use nephos_model::fault::{Code, Detail};
+use nephos_model::id::{ComputeId, EnvironmentId, ImageId, ProjectId, SshKeyId};
+use nephos_model::image::Image;
+use nephos_model::name::Hostname;
+use nephos_model::operation::{Kind, Operation, Status as OperationStatus};
+use nephos_model::page::{Listed, Page};
+use nephos_model::project::{Environment, Project};
+use nephos_model::region::Capacity;
+use nephos_model::size::Size;
+use nephos_model::ssh_key::PublicKey;
+use nephos_model::{Fault, Timestamp};
+use nephos_store as store;
+use nephos_store::Statement;
+
+use crate::caller::{Caller, ComputeRead, ComputeWrite, Grant};
+use crate::operation::end;
+use crate::plan::{Change, Plan, Price};
+use crate::plan_limits::{Limits, quota};
+use crate::region::unavailable;
+use crate::view::{ComputeView, json};
+use crate::{Cloud, fault};
+
+/// The environment of a compute when none is named.
+pub const ENVIRONMENT_DEFAULT: &str = "dev";
+/// Bytes of the serial console that one request answers, at most.
+pub const CONSOLE_BYTES_MAX: usize = 64 * 1024;
+
+/// A compute that is asked for. What is `None` has a default.
+#[derive(Debug, Clone)]
+pub struct NewCompute {
+    /// Its name.
+    pub name: Hostname,
+    /// Its project; the default is the credential's, else the workspace's first.
+    pub project_id: Option<ProjectId>,
+    /// Its environment's id, or its name in the project.
+    pub environment: Option<String>,
+    /// Its region's name.
+    pub region: Option<String>,
+    /// Its size's name.
+    pub size: Option<String>,
+    /// Its image's id or name.
+    pub image: Option<String>,
+    /// Ids or names of the workspace's SSH keys, or whole public keys.
+    pub ssh_keys: Vec<String>,
+    /// cloud-init user data, within its bound.
+    pub user_data: Option<String>,
+    /// Labels, checked.
+    pub labels: BTreeMap<String, String>,
+    /// Whether deleting is refused.
+    pub protected: bool,
+    /// What happens when it stops by itself.
+    pub restart_policy: RestartPolicy,
+}
+
+/// A change of a compute. What is `None` stays.
+#[derive(Debug, Clone, Default)]
+pub struct ComputePatch {
+    /// Another name; the guest learns of it when it is rebuilt.
+    pub name: Option<Hostname>,
+    /// Other labels, checked.
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Whether deleting is refused.
+    pub protected: Option<bool>,
+    /// What happens when it stops by itself.
+    pub restart_policy: Option<RestartPolicy>,
+}
+
+/// A compute and the operation that was begun on it.
+#[derive(Debug, Clone)]
+pub struct Begun {
+    /// The compute.
+    pub compute: Compute,
+    /// The operation.
+    pub operation: Operation,
+}
+
+/// What a compute takes of its region and of the plan's quotas, for a rehearsal.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    region: Option<(String, Capacity)>,
+    wanted: Capacity,
+    limits: Limits,
+}
+
+/// A compute's labels.
+pub fn labels(compute: &Compute) -> BTreeMap<String, String> {
+    // Written by this program only, as an object of texts.
+    serde_json::from_str(&compute.labels).unwrap_or_default()
+}
+
+impl Cloud {
+    /// One compute, or 404.
+    pub async fn compute(&self, grant: &Grant<ComputeRead>, id: ComputeId) -> Result<Compute, Fault> {
+        self.visible_compute(grant, id).await
+    }
+
+    /// One compute that is to be changed, or 404.
+    pub async fn compute_to_change(&self, grant: &Grant<ComputeWrite>, id: ComputeId) -> Result<Compute, Fault> {
+        self.visible_compute(grant, id).await
+    }
+
+    async fn visible_compute<P>(&self, grant: &Grant<P>, id: ComputeId) -> Result<Compute, Fault> {
+        let found = self.store().compute(grant.tenant(), id).await.map_err(fault::store)?;
+        found
+            .filter(|c| grant.caller().sees(c.project_id, c.environment_id))
+            .ok_or_else(|| Fault::not_found("compute instance"))
+    }
+
+    /// A page of the computes that the credential sees.
+    pub async fn computes(
+        &self,
+        grant: &Grant<ComputeRead>,
+        mut filter: store::compute::Filter,
+        page: &Page,
+    ) -> Result<Listed<Compute>, Fault> {
+        let caller = grant.caller();
+        let hidden = filter.project_id.is_some_and(|p| !caller.sees_project(p))
+            || filter.environment_id.is_some_and(|e| caller.environment_id.is_some_and(|only| only != e));
+        if hidden {
+            return Ok(Listed { items: Vec::new(), total: 0, more: false });
+        }
+        filter.project_id = filter.project_id.or(caller.project_id);
+        filter.environment_id = filter.environment_id.or(caller.environment_id);
+        self.store().computes(grant.tenant(), &filter, page).await.map_err(fault::store)
+    }
+
+    /// A new compute; it is provisioned from then on.
+    pub async fn create_compute(&self, grant: &Grant<ComputeWrite>, new: NewCompute) -> Result<Plan<Begun>, Fault> {
+        let tenant = grant.tenant();
+        let now = self.now(grant.caller());
+        let (project, environment) = self.home(grant, &new).await?;
+        let parts = self.choose(grant.caller(), &new).await?;
+        let ssh_keys = self.authorized_keys(grant, &new.ssh_keys).await?;
+        let label_list: Vec<_> = new.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut compute = Compute {
+            id: self.id(),
+            name: new.name.as_str().to_owned(),
+            project_id: project.id,
+            environment_id: environment.id,
+            region: parts.region,
+            size: parts.size.name.clone(),
+            vcpus: parts.size.vcpus,
+            memory_mib: parts.size.memory_mib,
+            disk_gib: parts.size.disk_gib,
+            image_id: parts.image.id,
+            image: parts.image.name,
+            status: Status::Provisioning,
+            reason: None,
+            wish: Wish::Running,
+            restart_policy: new.restart_policy,
+            restarts: 0,
+            protected: new.protected,
+            labels: json(&new.labels),
+            ssh_keys: ssh_keys.join("\n"),
+            user_data: new.user_data,
+            address: None,
+            ssh_host_key: None,
+            boots: 1,
+            operation_id: None,
+            notes: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+            started_at: None,
+        };
+        let operation = self.new_operation(grant, Kind::ComputeCreate, &compute, now);
+        compute.operation_id = Some(operation.id);
+        let claim = Claim {
+            region: parts.promised.map(|limit| (compute.region.clone(), limit)),
+            wanted: size_of(&compute),
+            limits: (*grant.caller().limits).clone(),
+        };
+        let price = Price {
+            running_microunits_per_hour: parts.size.running_microunits_per_hour,
+            stopped_microunits_per_hour: parts.size.stopped_microunits_per_hour,
+        };
+        let mut plan = Plan::new(Begun { compute, operation }).of(project.id, Some(environment.id));
+        plan.price = Some(price);
+        plan.write([store::project::hold(tenant, project.id), store::environment::hold(tenant, environment.id)]);
+        plan.write(claim.statements(tenant));
+        plan.claim = Some(claim);
+        plan.write(store::compute::insert(tenant, &plan.value.compute, &label_list));
+        self.begin(&mut plan, grant);
+        let change = change("compute.created", "compute.create", None, Some(&plan.value.compute), 201);
+        self.journal(&mut plan, grant, now, change);
+        Ok(plan)
+    }
+
+    /// Whether quotas and capacity have room for a plan now, for `dry_run`; a commit decides it again.
+    pub async fn rehearse<T>(&self, tenant: nephos_model::tenant::TenantId, plan: &Plan<T>) -> Result<(), Fault> {
+        let Some(claim) = &plan.claim else { return Ok(()) };
+        let used = self.store().counters(tenant).await.map_err(fault::store)?;
+        let used = |noun: &str| used.iter().find(|(n, _)| n == noun).map_or(0, |(_, value)| *value);
+        if claim.quotas().iter().any(|(noun, by, limit)| used(noun) + by > *limit) {
+            return Err(fault::missed(store::counter::QUOTA).unwrap_or_else(|| Fault::internal("quota")));
+        }
+        if let Some((region, limit)) = &claim.region {
+            let admitted = self.store().admitted(region).await.map_err(fault::store)?;
+            let over = |used: u64, more: u64, limit: u64| used.saturating_add(more) > limit;
+            if over(admitted.vcpus, claim.wanted.vcpus, limit.vcpus)
+                || over(admitted.memory_mib, claim.wanted.memory_mib, limit.memory_mib)
+                || over(admitted.disk_gib, claim.wanted.disk_gib, limit.disk_gib)
+            {
+                return Err(fault::missed(store::capacity::FULL).unwrap_or_else(|| Fault::internal("capacity")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Project and environment of a new compute: 404 for a project that is not visible, 400 for an environment that is
+    /// not the project's.
+    async fn home(&self, grant: &Grant<ComputeWrite>, new: &NewCompute) -> Result<(Project, Environment), Fault> {
+        let tenant = grant.tenant();
+        let caller = grant.caller();
+        let project = match new.project_id.or(caller.project_id) {
+            Some(id) => self.visible_project(grant, id).await?,
+            None => {
+                let first = self.store().default_project(tenant).await.map_err(fault::store)?;
+                first.ok_or_else(|| Fault::not_found("project"))?
+            }
+        };
+        let found = match (new.environment.as_deref(), caller.environment_id) {
+            (None, Some(own)) => self.store().environment(tenant, own).await,
+            (named, _) => {
+                let named = named.unwrap_or(ENVIRONMENT_DEFAULT);
+                match named.parse::<EnvironmentId>() {
+                    Ok(id) => self.store().environment(tenant, id).await,
+                    Err(_) => self.store().environment_named(tenant, project.id, named).await,
+                }
+            }
+        };
+        let environment = found.map_err(fault::store)?.filter(|e| e.project_id == project.id && caller.sees(project.id, e.id));
+        let environment = environment.ok_or_else(|| {
+            let message = format!("must be the id or name of an environment of the project {}", project.id);
+            Fault::bad(Detail::at("/environment", "unknown_environment", message))
+        })?;
+        Ok((project, environment))
+    }
+
+    /// Region, size and image of a new compute: every unknown one is named in one 400.
+    async fn choose(&self, caller: &Caller, new: &NewCompute) -> Result<Chosen, Fault> {
+        let mut details = Vec::new();
+        let unknown = |pointer, code, what: &str, known: Vec<&str>| {
+            Detail::at(pointer, code, format!("is no {what} on offer; there are: {}", known.join(", ")))
+        };
+        let region = match &new.region {
+            None => self.regions_of(caller.mode).next(),
+            Some(name) => self.regions_of(caller.mode).find(|(r, _)| r.name == *name),
+        };
+        if region.is_none() {
+            let known = self.regions_of(caller.mode).map(|(r, _)| &*r.name).collect();
+            details.push(unknown("/region", "unknown_region", "region", known));
+        }
+        let size = match &new.size {
+            None => self.settings().sizes.first(),
+            Some(name) => self.size(name),
+        };
+        if size.is_none() {
+            let known = self.settings().sizes.iter().map(|s| &*s.name).collect();
+            details.push(unknown("/size", "unknown_size", "size", known));
+        }
+        let image = match self.find_image(new.image.as_deref()).await? {
+            None if caller.mode == nephos_model::tenant::Mode::Test && new.image.is_none() => Some(simulated_image()),
+            found => found,
+        };
+        if image.is_none() {
+            let message = if new.image.is_none() {
+                "the installation has no image yet; the operator adds one with `nephos image add`"
+            } else {
+                "must be the id or name of an image; GET /images lists them"
+            };
+            details.push(Detail::at("/image", "unknown_image", message));
+        }
+        let (Some((region, driver)), Some(size), Some(image)) = (region, size, image) else {
+            return Err(Fault::invalid(details));
+        };
+        if size.memory_mib < image.min_memory_mib || size.disk_gib < image.min_disk_gib {
+            let message = format!(
+                "is too small for the image \"{}\", which needs {} MiB of memory and {} GiB of disk",
+                image.name, image.min_memory_mib, image.min_disk_gib
+            );
+            return Err(Fault::bad(Detail::at("/size", "size_too_small", message)));
+        }
+        if let Some(reason) = unavailable(&**driver) {
+            let message = format!("The region \"{}\" can't run computes now: {reason}", region.name);
+            let detail = Detail::at("/region", "region_unavailable", message.clone());
+            return Err(Fault { details: vec![detail], ..Fault::new(Code::CapacityUnavailable, message) });
+        }
+        let promised = (caller.mode == nephos_model::tenant::Mode::Live).then(|| self.promised(&**driver));
+        Ok(Chosen { region: region.name.clone(), promised, size: size.clone(), image })
+    }
+
+    /// The public keys behind ids, names and whole keys: every unknown one is named in one 400.
+    async fn authorized_keys(&self, grant: &Grant<ComputeWrite>, wanted: &[String]) -> Result<Vec<String>, Fault> {
+        let tenant = grant.tenant();
+        let mut keys: Vec<String> = Vec::new();
+        let mut details = Vec::new();
+        if wanted.len() > SSH_KEYS_MAX {
+            return Err(Fault::bad(Detail::at("/ssh_keys", "too_many", format!("must hold at most {SSH_KEYS_MAX} keys"))));
+        }
+        for (at, text) in wanted.iter().enumerate() {
+            let pointer = format!("/ssh_keys/{at}");
+            let found = if text.contains(' ') {
+                match PublicKey::parse(text) {
+                    Ok(key) => Some(key.as_str().to_owned()),
+                    Err(error) => {
+                        details.push(Detail::at(pointer, "invalid_public_key", error.0));
+                        continue;
+                    }
+                }
+            } else {
+                let found = match text.parse::<SshKeyId>() {
+                    Ok(id) => self.store().ssh_key(tenant, id).await,
+                    Err(_) => self.store().ssh_key_named(tenant, text).await,
+                };
+                found.map_err(fault::store)?.map(|k| k.public_key)
+            };
+            match found {
+                Some(key) if keys.contains(&key) => {}
+                Some(key) => keys.push(key),
+                None => details.push(Detail::at(pointer, "unknown_ssh_key", "must be the id or name of an SSH key of the workspace, or a public key")),
+            }
+        }
+        if details.is_empty() { Ok(keys) } else { Err(Fault::invalid(details)) }
+    }
+
+    /// A compute with another name, labels, protection or restart policy.
+    pub async fn change_compute(&self, grant: &Grant<ComputeWrite>, compute: Compute, patch: ComputePatch) -> Result<Plan<Compute>, Fault> {
+        let tenant = grant.tenant();
+        let now = self.now(grant.caller());
+        let mut changed = compute.clone();
+        if let Some(name) = &patch.name {
+            name.as_str().clone_into(&mut changed.name);
+        }
+        if let Some(labels) = &patch.labels {
+            changed.labels = json(labels);
+        }
+        changed.protected = patch.protected.unwrap_or(changed.protected);
+        changed.restart_policy = patch.restart_policy.unwrap_or(changed.restart_policy);
+        if changed == compute {
+            let (project, environment) = (compute.project_id, compute.environment_id);
+            return Ok(Plan::new(compute).of(project, Some(environment)));
+        }
+        changed.updated_at = now;
+        let mut plan = Plan::new(changed).of(compute.project_id, Some(compute.environment_id));
+        plan.write([store::compute::update(tenant, &plan.value)]);
+        if let Some(labels) = &patch.labels {
+            let labels: Vec<_> = labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+            plan.write(store::compute::relabel(tenant, compute.id, &labels));
+        }
+        plan.value.version += 1;
+        let change = change("compute.updated", "compute.update", Some(&compute), Some(&plan.value), 200);
+        self.journal(&mut plan, grant, now, change);
+        Ok(plan)
+    }
+
+    /// Starts, stops or reboots a compute; 409 names the state that forbids it.
+    pub async fn act_on_compute(&self, grant: &Grant<ComputeWrite>, compute: Compute, kind: Kind) -> Result<Plan<Begun>, Fault> {
+        let tenant = grant.tenant();
+        let now = self.now(grant.caller());
+        if !compute.status.allows(kind) {
+            let verb = kind.as_str().rsplit('.').next().unwrap_or_default();
+            let message = format!("The compute is {}, which does not allow to {verb} it.", compute.status);
+            return Err(Fault::conflict(Detail::new("state_forbids", message).resource(compute.id)));
+        }
+        let driver = self.driver(grant.caller().mode, &compute.region);
+        if let Some(reason) = driver.map_or(Some("the region is not configured any more".to_owned()), |d| unavailable(&**d)) {
+            let message = format!("The region \"{}\" can't run computes now: {reason}", compute.region);
+            return Err(Fault { details: vec![Detail::new("region_unavailable", message.clone())], ..Fault::new(Code::CapacityUnavailable, message) });
+        }
+        let mut changed = compute.clone();
+        changed.status = Status::during(kind);
+        changed.reason = None;
+        changed.updated_at = now;
+        changed.restarts = 0;
+        if kind == Kind::ComputeStop {
+            changed.wish = Wish::Stopped;
+        } else {
+            changed.wish = Wish::Running;
+            changed.boots += 1;
+        }
+        let operation = self.new_operation(grant, kind, &compute, now);
+        changed.operation_id = Some(operation.id);
+        let mut plan = Plan::new(Begun { compute: changed, operation }).of(compute.project_id, Some(compute.environment_id));
+        plan.write([store::compute::update(tenant, &plan.value.compute)]);
+        plan.value.compute.version += 1;
+        self.begin(&mut plan, grant);
+        let (event, action) = match kind {
+            Kind::ComputeStart => ("compute.starting", "compute.start"),
+            Kind::ComputeStop => ("compute.stopping", "compute.stop"),
+            _ => ("compute.rebooting", "compute.reboot"),
+        };
+        let change = change(event, action, Some(&compute), Some(&plan.value.compute), 202);
+        self.journal(&mut plan, grant, now, change);
+        Ok(plan)
+    }
+
+    /// Writes the operation of a plan and wakes a reconciler.
+    fn begin<P>(&self, plan: &mut Plan<Begun>, grant: &Grant<P>) {
+        let Begun { compute, operation } = &plan.value;
+        let mut statements = store::operation::insert(grant.tenant(), operation);
+        statements.push(store::work::want(grant.tenant(), compute.id, &compute.region, self.clock().now()));
+        plan.write(statements);
+        plan.after.work = true;
+    }
+
+    /// No more compute: gone from every list at once; its clean-up is the operation. 409 when it is protected.
+    pub async fn delete_compute(&self, grant: &Grant<ComputeWrite>, compute: Compute) -> Result<Plan<Begun>, Fault> {
+        let now = self.now(grant.caller());
+        let operation = self.new_operation(grant, Kind::ComputeDelete, &compute, now);
+        let begun = Begun { compute: compute.clone(), operation };
+        let mut plan = Plan::new(begun).of(compute.project_id, Some(compute.environment_id));
+        let operation = plan.value.operation.clone();
+        self.remove(&mut plan, grant, &compute, &operation, now)?;
+        if let Some(id) = compute.operation_id {
+            // What was under way ends with the compute.
+            let found = self.store().operation(grant.tenant(), id).await.map_err(fault::store)?;
+            if let Some((mut under_way, version)) = found.filter(|(o, _)| !o.status.ended()) {
+                end(&mut under_way, OperationStatus::Cancelled, None, now);
+                plan.write([store::operation::update(grant.tenant(), &under_way, version)]);
+                plan.after.operation = Some(id);
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Adds a compute's removal to the plan of whatever takes it along.
+    pub(crate) fn remove_compute<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, compute: &Compute, now: Timestamp) -> Result<(), Fault> {
+        let operation = self.new_operation(grant, Kind::ComputeDelete, compute, now);
+        if let Some(id) = compute.operation_id {
+            plan.write([store::operation::OPERATION_OVERTAKE.bind(store::params![grant.tenant(), id, now])]);
+        }
+        self.remove(plan, grant, compute, &operation, now)
+    }
+
+    fn remove<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, compute: &Compute, operation: &Operation, now: Timestamp) -> Result<(), Fault> {
+        if compute.protected {
+            let message = format!("The compute \"{}\" is protected; set `protected` to false first.", compute.name);
+            return Err(Fault::conflict(Detail::new("protected", message).resource(compute.id)));
+        }
+        let tenant = grant.tenant();
+        let removal = store::compute::Removal {
+            compute_id: compute.id,
+            operation_id: operation.id,
+            region: compute.region.clone(),
+            machine: compute.notes.clone().unwrap_or_default(),
+            vcpus: compute.vcpus,
+            memory_mib: compute.memory_mib,
+            disk_gib: compute.disk_gib,
+            requested_at: now,
+        };
+        plan.write(store::compute::delete(tenant, compute, &removal));
+        plan.write(store::meter::stop(tenant, compute.id, now.secs(), operation.id));
+        plan.write(store::operation::insert(tenant, operation));
+        plan.write([store::work::want(tenant, compute.id, &compute.region, self.clock().now())]);
+        plan.after.work = true;
+        let change = change("compute.deleted", "compute.delete", Some(compute), None, 200);
+        self.journal(plan, grant, now, change);
+        Ok(())
+    }
+
+    /// The last output of a compute's serial console, with everything but printable text and line ends made visible.
+    pub async fn console(&self, grant: &Grant<ComputeRead>, id: ComputeId) -> Result<String, Fault> {
+        let compute = self.visible_compute(grant, id).await?;
+        let Some(driver) = self.driver(grant.caller().mode, &compute.region) else { return Ok(String::new()) };
+        let image = self.image_of(&compute).await?;
+        let machine = crate::reconcile::machine(&compute, image, self.now(grant.caller()));
+        let bytes = driver.console(&machine, CONSOLE_BYTES_MAX).await.map_err(|e| Fault::unavailable(1, e))?;
+        Ok(inert(&bytes))
+    }
+
+    /// The image of a compute; one that was removed since leaves what its disk needs.
+    pub(crate) async fn image_of(&self, compute: &Compute) -> Result<Image, Fault> {
+        let found = self.store().image(compute.image_id).await.map_err(fault::store)?;
+        Ok(found.unwrap_or_else(|| Image { id: compute.image_id, name: compute.image.clone(), ..simulated_image() }))
+    }
+}
+
+struct Chosen {
+    region: String,
+    promised: Option<Capacity>,
+    size: Size,
+    image: Image,
+}
+
+impl Claim {
+    fn quotas(&self) -> [(&'static str, i64, i64); 4] {
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX / 4);
+        [
+            ("quota.computes", 1, quota(self.limits.computes)),
+            ("quota.vcpus", number(self.wanted.vcpus), quota(self.limits.vcpus)),
+            ("quota.memory_mib", number(self.wanted.memory_mib), quota(self.limits.memory_mib)),
+            ("quota.disk_gib", number(self.wanted.disk_gib), quota(self.limits.disk_gib)),
+        ]
+    }
+
+    fn statements(&self, tenant: nephos_model::tenant::TenantId) -> Vec<Statement> {
+        let quotas = self.quotas().map(|(noun, by, limit)| store::counter::take(tenant, noun, by, limit));
+        let region = self.region.as_ref().map(|(region, limit)| store::capacity::take(region, self.wanted, *limit));
+        quotas.into_iter().chain(region).collect()
+    }
+}
+
+/// What a compute takes.
+pub(crate) fn size_of(c: &Compute) -> Capacity {
+    Capacity { vcpus: c.vcpus.into(), memory_mib: c.memory_mib.into(), disk_gib: c.disk_gib.into() }
+}
+
+/// The image of a sandbox whose installation has none: nothing is ever booted from it.
+fn simulated_image() -> Image {
+    Image {
+        id: <ImageId as nephos_model::id::Id>::from_raw(nephos_model::id::Raw::from_bytes([0; 16])),
+        name: "simulated".to_owned(),
+        description: String::new(),
+        checksum: String::new(),
+        size_bytes: 0,
+        min_memory_mib: 0,
+        min_disk_gib: 0,
+        login_user: "root".to_owned(),
+        boot: nephos_model::image::Boot::Disk,
+        created_at: Timestamp::default(),
+    }
+}
+
+/// Bytes of a guest as text that can do nothing to a terminal or a log: UTF-8, control characters as `\x1b`.
+fn inert(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let mut out = String::with_capacity(bytes.len());
+    for c in String::from_utf8_lossy(bytes).chars() {
+        match c {
+            '\n' | '\t' => out.push(c),
+            '\r' => {}
+            c if c.is_control() => {
+                let _ = write!(out, "\\x{:02x}", u32::from(c)); // a String takes every write
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+pub(crate) fn change(
+    event: &'static str,
+    action: &'static str,
+    before: Option<&Compute>,
+    after: Option<&Compute>,
+    status: u16,
+) -> Change {
+    let text = |c: &Compute| json(&ComputeView::from(c));
+    let any = after.or(before);
+    Change {
+        event,
+        action,
+        resource_id: any.map(|c| c.id.to_string()).unwrap_or_default(),
+        project_id: any.map(|c| c.project_id),
+        environment_id: any.map(|c| c.environment_id),
+        before: before.map(text),
+        after: after.map(text),
+        status,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn guests_can_write_nothing_that_acts() {
+        assert_eq!(super::inert(b"a\r\nb\x1b[2J\x07\xff\tc\xc2\x9b"), "a\nb\\x1b[2J\\x07\u{fffd}\tc\\x9b");
+    }
+}

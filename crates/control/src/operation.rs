@@ -1,0 +1,185 @@
+//! Durable operations.
+
+use std::time::Duration;
+
+use nephos_model::Fault;
+use nephos_model::compute::{Compute, Status as ComputeStatus, Wish};
+use nephos_model::fault::{Code, Detail};
+use nephos_model::id::{Id, OperationId};
+use nephos_model::operation::{Kind, Operation, Status, Step};
+use nephos_model::page::{Listed, Page};
+use nephos_model::Timestamp;
+use nephos_store as store;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::caller::{Grant, OperationRead, OperationWrite};
+use crate::plan::{Change, Plan};
+use crate::view::{OperationView, json};
+use crate::{Cloud, fault};
+
+/// Seconds that a client may wait for an operation's end in one request.
+pub const WAIT_S_MAX: u32 = 30;
+
+impl Cloud {
+    /// One operation, or 404.
+    pub async fn operation(&self, grant: &Grant<OperationRead>, id: OperationId) -> Result<Operation, Fault> {
+        Ok(self.visible_operation(grant, id).await?.0)
+    }
+
+    async fn visible_operation<P>(&self, grant: &Grant<P>, id: OperationId) -> Result<store::operation::Versioned, Fault> {
+        let found = self.store().operation(grant.tenant(), id).await.map_err(fault::store)?;
+        found
+            .filter(|(o, _)| grant.caller().sees(o.project_id, o.environment_id))
+            .ok_or_else(|| Fault::not_found("operation"))
+    }
+
+    /// One operation as soon as it has ended, or as it is after `wait_s` seconds (at most [`WAIT_S_MAX`]).
+    pub async fn await_operation(&self, grant: &Grant<OperationRead>, id: OperationId, wait_s: u32) -> Result<Operation, Fault> {
+        // News of another replica do not arrive here; a look every second finds them.
+        const LOOK_EVERY: Duration = Duration::from_secs(1);
+        let mut news = self.0.operations.subscribe();
+        let deadline = self.clock().monotonic() + Duration::from_secs(u64::from(wait_s.min(WAIT_S_MAX)));
+        loop {
+            let (operation, _) = self.visible_operation(grant, id).await?;
+            let left = deadline.saturating_sub(self.clock().monotonic());
+            if operation.status.ended() || left.is_zero() {
+                return Ok(operation);
+            }
+            let pause = self.clock().sleep(left.min(LOOK_EVERY));
+            let heard = async {
+                loop {
+                    match news.recv().await {
+                        Ok(heard) if heard != id => {}
+                        Ok(_) | Err(RecvError::Lagged(_)) => return,
+                        Err(RecvError::Closed) => std::future::pending().await,
+                    }
+                }
+            };
+            tokio::select! { () = pause => {}, () = heard => {} }
+        }
+    }
+
+    /// A page of the operations that the credential sees.
+    pub async fn operations(
+        &self,
+        grant: &Grant<OperationRead>,
+        mut filter: store::operation::Filter,
+        page: &Page,
+    ) -> Result<Listed<Operation>, Fault> {
+        let caller = grant.caller();
+        if filter.project_id.is_some_and(|p| !caller.sees_project(p)) {
+            return Ok(Listed { items: Vec::new(), total: 0, more: false });
+        }
+        filter.project_id = filter.project_id.or(caller.project_id);
+        filter.environment_id = filter.environment_id.or(caller.environment_id);
+        self.store().operations(grant.tenant(), &filter, page).await.map_err(fault::store)
+    }
+
+    /// Cancels what brings a compute up: its wish is then to be stopped. 409 for what has ended or can't be undone.
+    pub async fn cancel_operation(&self, grant: &Grant<OperationWrite>, id: OperationId) -> Result<Plan<Operation>, Fault> {
+        let tenant = grant.tenant();
+        let now = self.now(grant.caller());
+        let (mut operation, version) = self.visible_operation(grant, id).await?;
+        if operation.status.ended() {
+            let message = format!("The operation has ended already: it is {}.", operation.status);
+            return Err(Fault::conflict(Detail::new("operation_ended", message).resource(id)));
+        }
+        let undoable = matches!(operation.kind, Kind::ComputeCreate | Kind::ComputeStart | Kind::ComputeReboot);
+        let compute = self.store().compute(tenant, operation.compute_id).await.map_err(fault::store)?;
+        let Some(compute) = compute.filter(|_| undoable) else {
+            let message = format!("An operation of the kind {} can't be cancelled.", operation.kind.as_str());
+            return Err(Fault::conflict(Detail::new("not_cancellable", message).resource(id)));
+        };
+        end(&mut operation, Status::Cancelled, None, now);
+        let mut plan = Plan::new(operation).of(compute.project_id, Some(compute.environment_id));
+        plan.write([store::operation::update(tenant, &plan.value, version)]);
+        let stopped = Compute {
+            wish: Wish::Stopped,
+            status: ComputeStatus::Stopping,
+            operation_id: None,
+            updated_at: now,
+            ..compute
+        };
+        plan.write([store::compute::update(tenant, &stopped)]);
+        plan.write([store::work::want(tenant, stopped.id, &stopped.region, self.clock().now())]);
+        plan.after.work = true;
+        plan.after.operation = Some(id);
+        let change = change("operation.cancelled", "operation.cancel", &plan.value, 202);
+        self.journal(&mut plan, grant, now, change);
+        Ok(plan)
+    }
+
+    /// A new operation on a compute.
+    pub(crate) fn new_operation<P>(&self, grant: &Grant<P>, kind: Kind, compute: &Compute, now: Timestamp) -> Operation {
+        let step = |name: &&str| Step { name: (*name).to_owned(), status: Status::Pending, started_at: None, ended_at: None };
+        Operation {
+            id: self.id(),
+            kind,
+            status: Status::Pending,
+            compute_id: compute.id,
+            project_id: compute.project_id,
+            environment_id: compute.environment_id,
+            steps: kind.steps().iter().map(step).collect(),
+            error: None,
+            request_id: grant.request().id.raw().to_uuid(),
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+}
+
+/// Ends an operation: steps under way end as it does, steps not begun are cancelled unless it succeeded.
+pub(crate) fn end(operation: &mut Operation, status: Status, error: Option<(Code, String)>, now: Timestamp) {
+    for step in &mut operation.steps {
+        if step.status.ended() {
+            continue;
+        }
+        let begun = step.started_at.is_some();
+        step.status = if begun || status == Status::Succeeded { status } else { Status::Cancelled };
+        if begun || status == Status::Succeeded {
+            step.started_at = step.started_at.or(Some(now));
+            step.ended_at = Some(now);
+        }
+    }
+    operation.status = status;
+    operation.error = error;
+    operation.started_at = operation.started_at.or(Some(now));
+    operation.ended_at = Some(now);
+}
+
+/// The step `name` is under way; those before it are done.
+pub(crate) fn reach(operation: &mut Operation, name: &str, now: Timestamp) -> bool {
+    let Some(at) = operation.steps.iter().position(|s| s.name == name) else { return false };
+    if operation.status == Status::Running && operation.steps[at].status != Status::Pending {
+        return false;
+    }
+    for step in &mut operation.steps[..at] {
+        if !step.status.ended() {
+            step.status = Status::Succeeded;
+            step.started_at = step.started_at.or(Some(now));
+            step.ended_at = Some(now);
+        }
+    }
+    let step = &mut operation.steps[at];
+    if step.status == Status::Pending {
+        step.status = Status::Running;
+        step.started_at = Some(now);
+    }
+    operation.status = Status::Running;
+    operation.started_at = operation.started_at.or(Some(now));
+    true
+}
+
+pub(crate) fn change(event: &'static str, action: &'static str, operation: &Operation, status: u16) -> Change {
+    Change {
+        event,
+        action,
+        resource_id: operation.id.to_string(),
+        project_id: Some(operation.project_id),
+        environment_id: Some(operation.environment_id),
+        before: None,
+        after: Some(json(&OperationView::from(operation))),
+        status,
+    }
+}

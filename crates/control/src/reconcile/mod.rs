@@ -1,0 +1,602 @@
+//! Reconciling: for each compute that wants a look, ask its driver what there is and take the next step.
+//!
+//! A look is a leased row of the queue. All that a look learns is written in one batch, compare-and-set on the
+//! compute's version, so two looks can't both act on the same state and a crash anywhere is made good by the next look.
+
+pub mod next;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nephos_driver::{Driver, DriverError, Goal, Halt, Machine, Notes, Seen};
+use nephos_model::Timestamp;
+use nephos_model::compute::{Compute, Status, Wish};
+use nephos_model::event::Actor;
+use nephos_model::fault::Code;
+use nephos_model::id::{ComputeId, EventId, ProjectId};
+use nephos_model::image::Image;
+use nephos_model::operation::{Kind, Operation, Status as OperationStatus};
+use nephos_model::tenant::{Mode, TenantId};
+use nephos_store as store;
+use nephos_store::event::NewEvent;
+use nephos_store::work::Work;
+use nephos_store::{Batch, StoreError};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::operation::{end, reach};
+use crate::plan::After;
+use crate::view::{ComputeView, OperationView, json};
+use crate::{Cloud, fault};
+use next::{Step, Wished, next};
+
+/// Looks at the same time, at most.
+const LOOKS_MAX: usize = 32;
+/// Rows of the queue that are read at a time.
+const DUE_MAX: u32 = 64;
+/// How long a look may take before another process may look.
+const LEASE: Duration = Duration::from_secs(90);
+/// Moves in one look, at most.
+const MOVES_MAX: u32 = 8;
+/// Failed looks in a row before a compute is given up; a removal is never given up.
+const ATTEMPTS_MAX: u32 = 8;
+/// The longest pause after failed looks.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// The queue is read at least this often, for what other processes put into it.
+const POLL: Duration = Duration::from_secs(5);
+/// How often the hosts are searched for orphans.
+const ORPHANS_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// A compute as its driver gets it.
+pub(crate) fn machine(c: &Compute, image: Image, now: Timestamp) -> Machine {
+    Machine {
+        id: c.id,
+        environment_id: c.environment_id,
+        hostname: c.name.clone(),
+        vcpus: c.vcpus,
+        memory_mib: c.memory_mib,
+        disk_gib: c.disk_gib,
+        image,
+        ssh_keys: c.ssh_keys.lines().map(ToOwned::to_owned).collect(),
+        user_data: c.user_data.clone(),
+        labels: crate::compute::labels(c).into_iter().collect(),
+        notes: c.notes.clone().map(Notes),
+        now,
+    }
+}
+
+/// How a look ended.
+enum Looked {
+    /// Look again then, after so many failed looks in a row.
+    Later(Timestamp, u32),
+    /// Nothing is left of the compute.
+    Gone,
+    /// The rows changed meanwhile: look again at once.
+    Again,
+}
+
+/// Why a look could not be finished.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Cloud {
+    /// Runs the reconcilers until the future is dropped. Looks under way are finished by the next process.
+    pub(crate) async fn reconcile(self) {
+        let slots = Arc::new(Semaphore::new(LOOKS_MAX));
+        let mut looks = JoinSet::new();
+        loop {
+            while looks.try_join_next().is_some() {}
+            let now = self.clock().now();
+            let due = match self.store().work_due(now, DUE_MAX).await {
+                Ok(due) => due,
+                Err(error) => {
+                    warn!(%error, "the reconcilers' queue can't be read");
+                    self.clock().sleep(POLL).await;
+                    continue;
+                }
+            };
+            let full = due.len() == DUE_MAX as usize;
+            for work in due {
+                // Closed never: the semaphore lives as long as this loop.
+                let Ok(slot) = slots.clone().acquire_owned().await else { return };
+                let until = self.clock().now().plus(LEASE);
+                match self.take(&work, until).await {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(error) => {
+                        warn!(%error, "a compute can't be leased");
+                        continue;
+                    }
+                }
+                let cloud = self.clone();
+                looks.spawn(async move {
+                    cloud.look(work, until).await;
+                    drop(slot);
+                    cloud.0.work.notify_one();
+                });
+            }
+            if full {
+                continue;
+            }
+            let now = self.clock().now();
+            let next = self.store().work_next(now).await.ok().flatten().unwrap_or_else(|| now.plus(POLL));
+            let alarm = self.clock().sleep_until(next.min(now.plus(POLL)));
+            tokio::select! { () = self.0.work.notified() => {}, () = alarm => {} }
+        }
+    }
+
+    async fn take(&self, work: &Work, until: Timestamp) -> Result<bool, StoreError> {
+        let statement = store::work::lease(work.compute_id, self.owner(), until, self.clock().now());
+        match self.store().write(Batch::from(statement)).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::Missed { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One look at one compute, whose lease is held until `until`.
+    async fn look(&self, work: Work, until: Timestamp) {
+        let looked = match self.look_at(&work).await {
+            Ok(looked) => looked,
+            Err(error) => {
+                let attempts = work.attempts.saturating_add(1);
+                warn!(compute = %work.compute_id, attempts, error = &error as &dyn std::error::Error, "a look failed");
+                let exhausted = attempts >= ATTEMPTS_MAX && matches!(error, LookError::Driver(_));
+                match exhausted.then_some(()) {
+                    Some(()) => self.give_up(&work).await.unwrap_or(Looked::Later(self.backoff(attempts), attempts)),
+                    None => Looked::Later(self.backoff(attempts), attempts),
+                }
+            }
+        };
+        let (id, owner, now) = (work.compute_id, self.owner(), self.clock().now());
+        let batch = match looked {
+            Looked::Gone => return,
+            Looked::Later(at, attempts) => Batch::from(store::work::later(id, owner, until, at, attempts)),
+            Looked::Again => Batch::from(store::work::later(id, owner, until, now, work.attempts)),
+        };
+        if let Err(error) = self.store().write(batch).await {
+            // The lease runs out, and the row is due then.
+            warn!(compute = %id, %error, "a lease can't be given back");
+        }
+    }
+
+    fn backoff(&self, attempts: u32) -> Timestamp {
+        let pause = Duration::from_millis(250).saturating_mul(1 << attempts.min(16)).min(BACKOFF_MAX);
+        self.clock().now().plus(pause)
+    }
+
+    async fn look_at(&self, work: &Work) -> Result<Looked, LookError> {
+        let tenant = self.store().tenant(work.tenant).await?;
+        let tenant = tenant.ok_or_else(|| LookError::Other(format!("tenant {} is not there", work.tenant.0)))?;
+        let ahead = Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0));
+        let Some(driver) = self.driver(tenant.mode, &work.region).cloned() else {
+            return Err(LookError::Other(format!("no configured region is called {}", work.region)));
+        };
+        let Some(compute) = self.store().compute(work.tenant, work.compute_id).await? else {
+            return self.discard(work, &*driver, ahead).await;
+        };
+        let operation = match compute.operation_id {
+            Some(id) => self.store().operation(work.tenant, id).await?,
+            None => None,
+        };
+        let image = self.image_of(&compute).await.map_err(|f| LookError::Other(f.to_string()))?;
+        let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image };
+        look.run(compute, operation).await
+    }
+
+    /// Removes what is left of a deleted compute; then returns its quota and capacity.
+    async fn discard(&self, work: &Work, driver: &dyn Driver, ahead: Duration) -> Result<Looked, LookError> {
+        let (tenant, id) = (work.tenant, work.compute_id);
+        let Some(removal) = self.store().removal(tenant, id).await? else {
+            // Nothing is known of it: whatever is there is an orphan.
+            driver.discard(id).await?;
+            self.store().write(Batch::from(store::work::end(id))).await?;
+            return Ok(Looked::Gone);
+        };
+        driver.discard(id).await?;
+        let now = self.clock().now().plus(ahead);
+        let mut batch = Batch::new();
+        batch.push(store::compute::removed(tenant, id));
+        batch.push(store::counter::give_back(tenant, "quota.computes", 1));
+        batch.push(store::counter::give_back(tenant, "quota.vcpus", removal.vcpus.into()));
+        batch.push(store::counter::give_back(tenant, "quota.memory_mib", removal.memory_mib.into()));
+        batch.push(store::counter::give_back(tenant, "quota.disk_gib", removal.disk_gib.into()));
+        if self.store().tenant(tenant).await?.is_some_and(|t| t.mode == Mode::Live) {
+            let back = nephos_model::region::Capacity {
+                vcpus: removal.vcpus.into(),
+                memory_mib: removal.memory_mib.into(),
+                disk_gib: removal.disk_gib.into(),
+            };
+            batch.push(store::capacity::put_back(&removal.region, back));
+        }
+        if let Some((mut operation, version)) = self.store().operation(tenant, removal.operation_id).await? {
+            end(&mut operation, OperationStatus::Succeeded, None, now);
+            batch.push(store::operation::update(tenant, &operation, version));
+            batch.push(self.operation_event(tenant, &operation, now));
+        }
+        batch.push(store::work::end(id));
+        match self.store().write(batch).await {
+            Ok(_) => {
+                self.wake(&After { operation: Some(removal.operation_id), ..After::default() });
+                info!(compute = %id, "nothing is left of a deleted compute");
+                Ok(Looked::Gone)
+            }
+            Err(StoreError::Missed { .. }) => Ok(Looked::Again),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A compute that its driver failed too often.
+    async fn give_up(&self, work: &Work) -> Option<Looked> {
+        let why = format!("The host could not do it in {ATTEMPTS_MAX} tries. The operator finds the cause in the log under the compute's id; then start it again or delete it.");
+        let tenant = self.store().tenant(work.tenant).await.ok()??;
+        let compute = self.store().compute(work.tenant, work.compute_id).await.ok()??;
+        let operation = match compute.operation_id {
+            Some(id) => self.store().operation(work.tenant, id).await.ok()?,
+            None => None,
+        };
+        let driver = self.driver(tenant.mode, &work.region)?.clone();
+        let ahead = Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0));
+        let image = self.image_of(&compute).await.ok()?;
+        let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image };
+        look.fail(compute, operation, Code::InternalServerError, why).await.ok()
+    }
+
+    fn operation_event(&self, tenant: TenantId, operation: &Operation, now: Timestamp) -> store::Statement {
+        let kind = match operation.status {
+            OperationStatus::Succeeded => "operation.succeeded",
+            OperationStatus::Failed => "operation.failed",
+            OperationStatus::Cancelled => "operation.cancelled",
+            OperationStatus::Pending | OperationStatus::Running => "operation.updated",
+        };
+        self.system_event(
+            tenant,
+            kind,
+            operation.id.to_string(),
+            (operation.project_id, operation.environment_id),
+            json(&OperationView::from(operation)),
+            Some(operation.request_id.clone()),
+            now,
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)] // the columns of one row
+    fn system_event(
+        &self,
+        tenant: TenantId,
+        kind: &'static str,
+        resource_id: String,
+        of: (ProjectId, nephos_model::id::EnvironmentId),
+        data: String,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> store::Statement {
+        store::event::insert(
+            tenant,
+            NewEvent {
+                id: self.id::<EventId>(),
+                kind,
+                resource_id,
+                project_id: Some(of.0),
+                environment_id: Some(of.1),
+                data,
+                actor: Actor::System,
+                request_id,
+                created_at: now,
+            },
+        )
+    }
+
+    /// Hears from a driver which machines changed by themselves, until the future is dropped.
+    pub(crate) async fn listen(self, driver: Arc<dyn Driver>) {
+        loop {
+            let id = driver.changed().await;
+            let look = Batch::from(store::work::look(id, self.clock().now()));
+            match self.store().write(look).await {
+                Ok(_) => self.0.work.notify_one(),
+                Err(error) => warn!(compute = %id, %error, "a changed machine can't be looked at now"),
+            }
+        }
+    }
+
+    /// Searches every host for machines that nobody knows, and removes them, now and every hour.
+    pub(crate) async fn search_orphans(self) {
+        loop {
+            for (region, driver) in self.regions() {
+                match driver.machines().await {
+                    Ok(machines) => {
+                        for id in machines {
+                            self.orphan(&**driver, id).await;
+                        }
+                    }
+                    Err(error) => warn!(region = region.name, %error, "a host can't be searched for orphans"),
+                }
+            }
+            self.clock().sleep(ORPHANS_EVERY).await;
+        }
+    }
+
+    async fn orphan(&self, driver: &dyn Driver, id: ComputeId) {
+        match self.store().work_known(id).await {
+            Ok(true) => {}
+            Ok(false) => match driver.discard(id).await {
+                Ok(()) => warn!(compute = %id, "an orphan was removed: no row knows it"),
+                Err(error) => error!(compute = %id, %error, "an orphan can't be removed"),
+            },
+            Err(error) => warn!(%error, "orphans can't be told from computes now"),
+        }
+    }
+
+    /// What the process does first: every region is counted, every live compute is looked at, leases of a process that
+    /// is gone are ended when no other can run.
+    pub(crate) async fn take_up(&self) -> Result<(), nephos_model::Fault> {
+        let now = self.clock().now();
+        let mut batch = Batch::new();
+        for (region, _) in self.regions_of(Mode::Live) {
+            batch.push(store::capacity::open(&region.name));
+            batch.push(store::work::look_all(&region.name, now));
+        }
+        if self.store().engine() == store::Engine::Sqlite {
+            batch.push(store::work::reclaim(now));
+        }
+        self.store().write(batch).await.map_err(fault::store)?;
+        Ok(())
+    }
+}
+
+/// One look at one living compute.
+struct Look<'a> {
+    cloud: &'a Cloud,
+    tenant: TenantId,
+    mode: Mode,
+    ahead: Duration,
+    driver: Arc<dyn Driver>,
+    image: Image,
+}
+
+type MaybeOperation = Option<(Operation, i64)>;
+
+impl Look<'_> {
+    fn now(&self) -> Timestamp {
+        self.cloud.clock().now().plus(self.ahead)
+    }
+
+    /// A tenant's time as the wall has it.
+    fn wall(&self, at: Timestamp) -> Timestamp {
+        at.minus(self.ahead)
+    }
+
+    async fn run(&self, mut compute: Compute, mut operation: MaybeOperation) -> Result<Looked, LookError> {
+        let mut report = self.driver.observe(&self.machine(&compute)).await?;
+        for _ in 0..MOVES_MAX {
+            if let Some(notes) = report.notes.take() {
+                compute.notes = Some(notes.0);
+            }
+            let now = self.now();
+            let wished = self.wished(&compute, operation.as_ref(), now);
+            let goal = match next(&wished, &report.seen, now) {
+                Step::Look(at) => return self.save(compute, operation, self.wall(at)).await,
+                Step::Settle => return self.settle(compute, operation, &report.seen).await,
+                Step::Stopped => {
+                    compute.wish = Wish::Stopped;
+                    compute.reason = Some("The guest shut itself down.".to_owned());
+                    return self.settle(compute, operation, &report.seen).await;
+                }
+                Step::Fail(why) => return self.fail(compute, operation, Code::Conflict, why).await,
+                Step::Restart(goal) => {
+                    compute.restarts += 1;
+                    if wished.was_running {
+                        let Seen::Stopped { why: Halt::Died(why) } = &report.seen else { return Ok(Looked::Again) };
+                        compute.status = Status::Starting;
+                        compute.reason = Some(format!("It stopped by itself ({why}) and is restarted by its policy."));
+                        compute.address = None;
+                        compute.boots += 1;
+                    }
+                    goal_of(&compute, goal)
+                }
+                Step::Converge(goal) => goal,
+            };
+            // What was counted and noted must be durable before the host is changed.
+            let begun = self.begun(&mut operation, &compute, goal, now);
+            match self.write_progress(&mut compute, &mut operation, begun).await? {
+                Wrote::Done => {}
+                Wrote::Overtaken => return Ok(Looked::Again),
+            }
+            report = match self.driver.converge(&self.machine(&compute), goal).await {
+                Ok(report) => report,
+                Err(DriverError::Refused(why)) => return self.fail(compute, operation, Code::Conflict, why).await,
+                Err(DriverError::NoCapacity(why)) => {
+                    return self.fail(compute, operation, Code::CapacityUnavailable, why).await;
+                }
+                Err(error) => return Err(error.into()),
+            };
+        }
+        self.save(compute, operation, self.cloud.clock().now()).await
+    }
+
+    fn machine(&self, compute: &Compute) -> Machine {
+        machine(compute, self.image.clone(), self.now())
+    }
+
+    fn wished(&self, compute: &Compute, operation: Option<&(Operation, i64)>, _now: Timestamp) -> Wished {
+        let never = Timestamp::from_micros(i64::MAX);
+        let deadline = self.cloud.settings().stop_deadline;
+        let stopping = operation.and_then(|(o, _)| {
+            let step = o.steps.iter().find(|s| s.name == "shut_down" && s.ended_at.is_none())?;
+            step.started_at
+        });
+        let cancelled = (compute.operation_id.is_none() && compute.status == Status::Stopping).then_some(compute.updated_at);
+        Wished {
+            wish: compute.wish,
+            boot: compute.boots,
+            was_running: compute.status == Status::Running,
+            policy: compute.restart_policy,
+            deaths: compute.restarts,
+            force_at: stopping.or(cancelled).map_or(never, |since| since.plus(deadline)),
+        }
+    }
+
+    /// The operation's step that a move belongs to is under way.
+    fn begun(&self, operation: &mut MaybeOperation, compute: &Compute, goal: Goal, now: Timestamp) -> bool {
+        let Some((operation, _)) = operation.as_mut() else { return false };
+        let step = match goal {
+            Goal::Stopped { .. } => "shut_down",
+            Goal::Running { .. } if operation.kind == Kind::ComputeCreate && compute.notes.is_none() => "prepare",
+            Goal::Running { .. } => "boot",
+        };
+        reach(operation, step, now)
+    }
+
+    async fn write_progress(&self, compute: &mut Compute, operation: &mut MaybeOperation, begun: bool) -> Result<Wrote, LookError> {
+        let mut batch = Batch::from(store::compute::update(self.tenant, compute));
+        if let (true, Some((operation, version))) = (begun, operation.as_mut()) {
+            batch.push(store::operation::update(self.tenant, operation, *version));
+            *version += 1;
+        }
+        match self.cloud.store().write(batch).await {
+            Ok(_) => {
+                compute.version += 1;
+                Ok(Wrote::Done)
+            }
+            Err(StoreError::Missed { .. }) => Ok(Wrote::Overtaken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// On the way: what is known is kept, look again at `at` (the wall's time).
+    async fn save(&self, mut compute: Compute, mut operation: MaybeOperation, at: Timestamp) -> Result<Looked, LookError> {
+        let booting = compute.wish == Wish::Running && compute.notes.is_some();
+        let begun = match operation.as_mut() {
+            Some((o, _)) if booting && o.kind == Kind::ComputeCreate => reach(o, "boot", self.now()),
+            _ => false,
+        };
+        match self.write_progress(&mut compute, &mut operation, begun).await? {
+            Wrote::Done => Ok(Looked::Later(at, 0)),
+            Wrote::Overtaken => Ok(Looked::Again),
+        }
+    }
+
+    /// It is as wished: status, address, meter, event and the operation's end in one batch.
+    async fn settle(&self, mut compute: Compute, operation: MaybeOperation, seen: &Seen) -> Result<Looked, LookError> {
+        let now = self.now();
+        let idle = Looked::Later(store::work::IDLE, 0);
+        let status = match seen {
+            Seen::Running { address, ssh_host_key, .. } => {
+                compute.address = Some(address.clone());
+                compute.ssh_host_key = ssh_host_key.clone().or(compute.ssh_host_key);
+                compute.reason = None;
+                Status::Running
+            }
+            // What failed stays so until somebody acts on it.
+            _ if compute.status == Status::Failed => Status::Failed,
+            _ => {
+                compute.address = None;
+                Status::Stopped
+            }
+        };
+        if compute.status == status && operation.is_none() {
+            return match self.write_progress(&mut compute, &mut None, false).await? {
+                Wrote::Done => Ok(idle),
+                Wrote::Overtaken => Ok(Looked::Again),
+            };
+        }
+        if status == Status::Running {
+            compute.started_at = Some(now);
+        }
+        let event = if status == Status::Running { "compute.running" } else { "compute.stopped" };
+        self.finish(compute, operation, status, event, None, now).await
+    }
+
+    /// It can't be as wished: the reason is for people.
+    async fn fail(&self, mut compute: Compute, operation: MaybeOperation, code: Code, why: String) -> Result<Looked, LookError> {
+        warn!(compute = %compute.id, why, "a compute failed");
+        compute.wish = Wish::Stopped;
+        compute.reason = Some(why.clone());
+        compute.address = None;
+        let now = self.now();
+        self.finish(compute, operation, Status::Failed, "compute.failed", Some((code, why)), now).await
+    }
+
+    async fn finish(
+        &self,
+        mut compute: Compute,
+        operation: MaybeOperation,
+        status: Status,
+        event: &'static str,
+        error: Option<(Code, String)>,
+        now: Timestamp,
+    ) -> Result<Looked, LookError> {
+        let cloud = self.cloud;
+        compute.status = status;
+        compute.operation_id = None;
+        compute.updated_at = now;
+        let request_id = operation.as_ref().map(|(o, _)| o.request_id.clone());
+        let mut batch = Batch::from(store::compute::update(self.tenant, &compute));
+        batch.extend(self.meter(&compute, now));
+        let of = (compute.project_id, compute.environment_id);
+        let data = json(&ComputeView::from(&compute));
+        batch.push(cloud.system_event(self.tenant, event, compute.id.to_string(), of, data, request_id, now));
+        let mut ended = None;
+        if let Some((mut operation, version)) = operation.filter(|(o, _)| !o.status.ended()) {
+            let status = if error.is_some() { OperationStatus::Failed } else { OperationStatus::Succeeded };
+            end(&mut operation, status, error, now);
+            batch.push(store::operation::update(self.tenant, &operation, version));
+            batch.push(cloud.operation_event(self.tenant, &operation, now));
+            ended = Some(operation.id);
+        }
+        match cloud.store().write(batch).await {
+            Ok(_) => {
+                info!(compute = %compute.id, status = %compute.status, "a compute settled");
+                cloud.wake(&After { operation: ended, ..After::default() });
+                Ok(Looked::Later(store::work::IDLE, 0))
+            }
+            Err(StoreError::Missed { .. }) => Ok(Looked::Again),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// From now on its running or its stopped time is metered; one that never ran is not.
+    fn meter(&self, compute: &Compute, now: Timestamp) -> Vec<store::Statement> {
+        if compute.started_at.is_none() {
+            return Vec::new();
+        }
+        let price = self.cloud.size(&compute.size);
+        let running = compute.status == Status::Running;
+        let microunits_per_hour = match (self.mode, price) {
+            (Mode::Test, _) | (_, None) => 0,
+            (Mode::Live, Some(size)) if running => size.running_microunits_per_hour,
+            (Mode::Live, Some(size)) => size.stopped_microunits_per_hour,
+        };
+        let meter = store::meter::Meter {
+            resource_id: compute.id,
+            project_id: compute.project_id,
+            environment_id: compute.environment_id,
+            item: if running { "compute.running" } else { "compute.stopped" },
+            size: &compute.size,
+            region: &compute.region,
+            microunits_per_hour,
+        };
+        store::meter::turn(self.tenant, &meter, now.secs(), &format!("v{}", compute.version)).into()
+    }
+}
+
+enum Wrote {
+    Done,
+    Overtaken,
+}
+
+/// A restart goes to the boot that was just counted.
+fn goal_of(compute: &Compute, goal: Goal) -> Goal {
+    match goal {
+        Goal::Running { .. } => Goal::Running { boot: compute.boots },
+        stop @ Goal::Stopped { .. } => stop,
+    }
+}

@@ -1,0 +1,52 @@
+//! What the operator decided, as the control plane needs it.
+
+use std::time::Duration;
+
+use nephos_model::size::Size;
+
+/// Settings of the control plane.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The sizes on offer; the first is the default.
+    pub sizes: Vec<Size>,
+    /// The currency of all prices, ISO 4217.
+    pub currency: String,
+    /// How much of the host's processors may be promised, in percent.
+    pub vcpu_percent: u32,
+    /// How much of the host's memory may be promised, in percent.
+    pub memory_percent: u32,
+    /// How much of the host's disk may be promised, in percent.
+    pub disk_percent: u32,
+    /// How long a guest may take to shut down before its power is cut.
+    pub stop_deadline: Duration,
+    /// Whom to ask for higher budgets.
+    pub support_contact: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let size = |name: &str, vcpus, memory_mib, disk_gib, price| Size {
+            name: name.to_owned(),
+            vcpus,
+            memory_mib,
+            disk_gib,
+            running_microunits_per_hour: price,
+            stopped_microunits_per_hour: price / 5,
+        };
+        Self {
+            sizes: vec![
+                size("nano", 1, 128, 1, 1_000),
+                size("micro", 1, 512, 5, 3_000),
+                size("small", 1, 1_024, 10, 6_000),
+                size("medium", 2, 4_096, 40, 20_000),
+                size("large", 4, 8_192, 80, 40_000),
+            ],
+            currency: "EUR".to_owned(),
+            vcpu_percent: 400,
+            memory_percent: 100,
+            disk_percent: 100,
+            stop_deadline: Duration::from_mins(1),
+            support_contact: "the operator of this installation".to_owned(),
+        }
+    }
+}

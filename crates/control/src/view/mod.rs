@@ -1,0 +1,24 @@
+//! The neutral form of every resource: what both surfaces answer and what events carry.
+//!
+//! Fields are `snake_case`; every one is always present, `null` when without value. Times are RFC 3339 in whole seconds.
+
+mod compute;
+mod operation;
+mod project;
+
+pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
+pub use operation::{ErrorView, EventView, OperationView, ActorView, StepView};
+pub use project::{EnvironmentView, ProjectView};
+
+use nephos_model::Timestamp;
+use serde::Serialize;
+
+/// The JSON text of a view.
+pub fn json(view: &impl Serialize) -> String {
+    // Views hold only texts, numbers and maps with text keys, which always serialize.
+    serde_json::to_string(view).unwrap_or_default()
+}
+
+fn time(at: Timestamp) -> String {
+    at.to_string()
+}

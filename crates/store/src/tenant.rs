@@ -1,0 +1,74 @@
+//! Tenants: one (workspace, mode, epoch) each.
+
+use nephos_model::Timestamp;
+use nephos_model::id::WorkspaceId;
+use nephos_model::tenant::{Mode, TenantId};
+
+use crate::convert::Model;
+use crate::error::Result;
+use crate::{Row, Statement, Store, counter, params, sql};
+
+sql! {
+    /// A new tenant; a taken id or epoch is a unique violation.
+    pub TENANT_INSERT = "INSERT INTO tenants (id, workspace_id, mode, epoch, is_current, clock_ahead_us, created_at)
+        VALUES ($1, $2, $3, $4, 1, 0, $5)";
+    /// One tenant.
+    indexed pub TENANT_GET = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants WHERE id = $1";
+    /// The largest id.
+    indexed pub TENANT_LAST = "SELECT id FROM tenants ORDER BY id DESC LIMIT 1";
+    /// A page of all tenants.
+    indexed pub TENANT_PAGE = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants
+        WHERE id > $1 ORDER BY id LIMIT $2";
+}
+
+/// A tenant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its integer.
+    pub id: TenantId,
+    /// Its workspace.
+    pub workspace_id: WorkspaceId,
+    /// Live or sandbox.
+    pub mode: Mode,
+    /// Rises with every reset of a sandbox, from 1.
+    pub epoch: i64,
+    /// Whether it is the workspace's present one of its mode.
+    pub is_current: bool,
+    /// How far its clock is ahead of the wall's, in microseconds.
+    pub clock_ahead_us: i64,
+}
+
+fn decode(row: &Row) -> Result<Tenant> {
+    Ok(Tenant {
+        id: TenantId(row.int(0)?),
+        workspace_id: row.id(1)?,
+        mode: row.parse(2, "a mode")?,
+        epoch: row.int(3)?,
+        is_current: row.flag(4)?,
+        clock_ahead_us: row.int(5)?,
+    })
+}
+
+/// Adds a tenant with its quota counters.
+pub fn insert(t: &Tenant, now: Timestamp) -> Vec<Statement> {
+    let mut batch = vec![TENANT_INSERT.bind(params![t.id, t.workspace_id, t.mode.as_str(), t.epoch, now])];
+    batch.extend(counter::open(t.id));
+    batch
+}
+
+impl Store {
+    /// One tenant.
+    pub async fn tenant(&self, id: TenantId) -> Result<Option<Tenant>> {
+        self.one(TENANT_GET.bind(params![id]), decode).await
+    }
+
+    /// The next free tenant id; another process may take it first, which is a unique violation at the insert.
+    pub async fn next_tenant(&self) -> Result<TenantId> {
+        Ok(TenantId(self.one(TENANT_LAST.bind(params![]), |row| row.int(0)).await?.unwrap_or(0) + 1))
+    }
+
+    /// A page of all tenants after `after`.
+    pub async fn tenants(&self, after: TenantId, limit: u32) -> Result<Vec<Tenant>> {
+        self.all(TENANT_PAGE.bind(params![after, limit]), decode).await
+    }
+}
