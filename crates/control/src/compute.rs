@@ -234,7 +234,8 @@ impl Cloud {
                 }
             }
         };
-        let environment = found.map_err(fault::store)?.filter(|e| e.project_id == project.id && caller.sees(project.id, e.id));
+        let environment =
+            found.map_err(fault::store)?.filter(|e| e.project_id == project.id && caller.sees(project.id, e.id));
         let environment = environment.ok_or_else(|| {
             let message = format!("must be the id or name of an environment of the project {}", project.id);
             Fault::bad(Detail::at("/environment", "unknown_environment", message))
@@ -301,7 +302,11 @@ impl Cloud {
         let mut keys: Vec<String> = Vec::new();
         let mut details = Vec::new();
         if wanted.len() > SSH_KEYS_MAX {
-            return Err(Fault::bad(Detail::at("/ssh_keys", "too_many", format!("must hold at most {SSH_KEYS_MAX} keys"))));
+            return Err(Fault::bad(Detail::at(
+                "/ssh_keys",
+                "too_many",
+                format!("must hold at most {SSH_KEYS_MAX} keys"),
+            )));
         }
         for (at, text) in wanted.iter().enumerate() {
             let pointer = format!("/ssh_keys/{at}");
@@ -323,14 +328,23 @@ impl Cloud {
             match found {
                 Some(key) if keys.contains(&key) => {}
                 Some(key) => keys.push(key),
-                None => details.push(Detail::at(pointer, "unknown_ssh_key", "must be the id or name of an SSH key of the workspace, or a public key")),
+                None => details.push(Detail::at(
+                    pointer,
+                    "unknown_ssh_key",
+                    "must be the id or name of an SSH key of the workspace, or a public key",
+                )),
             }
         }
         if details.is_empty() { Ok(keys) } else { Err(Fault::invalid(details)) }
     }
 
     /// A compute with another name, labels, protection or restart policy.
-    pub async fn change_compute(&self, grant: &Grant<ComputeWrite>, compute: Compute, patch: ComputePatch) -> Result<Plan<Compute>, Fault> {
+    pub async fn change_compute(
+        &self,
+        grant: &Grant<ComputeWrite>,
+        compute: Compute,
+        patch: ComputePatch,
+    ) -> Result<Plan<Compute>, Fault> {
         let tenant = grant.tenant();
         let now = self.now(grant.caller());
         let mut changed = compute.clone();
@@ -360,7 +374,12 @@ impl Cloud {
     }
 
     /// Starts, stops or reboots a compute; 409 names the state that forbids it.
-    pub async fn act_on_compute(&self, grant: &Grant<ComputeWrite>, compute: Compute, kind: Kind) -> Result<Plan<Begun>, Fault> {
+    pub async fn act_on_compute(
+        &self,
+        grant: &Grant<ComputeWrite>,
+        compute: Compute,
+        kind: Kind,
+    ) -> Result<Plan<Begun>, Fault> {
         let tenant = grant.tenant();
         let now = self.now(grant.caller());
         if !compute.status.allows(kind) {
@@ -369,9 +388,14 @@ impl Cloud {
             return Err(Fault::conflict(Detail::new("state_forbids", message).resource(compute.id)));
         }
         let driver = self.driver(grant.caller().mode, &compute.region);
-        if let Some(reason) = driver.map_or(Some("the region is not configured any more".to_owned()), |d| unavailable(&**d)) {
+        if let Some(reason) =
+            driver.map_or(Some("the region is not configured any more".to_owned()), |d| unavailable(&**d))
+        {
             let message = format!("The region \"{}\" can't run computes now: {reason}", compute.region);
-            return Err(Fault { details: vec![Detail::new("region_unavailable", message.clone())], ..Fault::new(Code::CapacityUnavailable, message) });
+            return Err(Fault {
+                details: vec![Detail::new("region_unavailable", message.clone())],
+                ..Fault::new(Code::CapacityUnavailable, message)
+            });
         }
         let mut changed = compute.clone();
         changed.status = Status::during(kind);
@@ -386,7 +410,8 @@ impl Cloud {
         }
         let operation = self.new_operation(grant, kind, &compute, now);
         changed.operation_id = Some(operation.id);
-        let mut plan = Plan::new(Begun { compute: changed, operation }).of(compute.project_id, Some(compute.environment_id));
+        let mut plan =
+            Plan::new(Begun { compute: changed, operation }).of(compute.project_id, Some(compute.environment_id));
         plan.write([store::compute::update(tenant, &plan.value.compute)]);
         plan.value.compute.version += 1;
         self.begin(&mut plan, grant);
@@ -430,7 +455,13 @@ impl Cloud {
     }
 
     /// Adds a compute's removal to the plan of whatever takes it along.
-    pub(crate) fn remove_compute<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, compute: &Compute, now: Timestamp) -> Result<(), Fault> {
+    pub(crate) fn remove_compute<T, P>(
+        &self,
+        plan: &mut Plan<T>,
+        grant: &Grant<P>,
+        compute: &Compute,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         let operation = self.new_operation(grant, Kind::ComputeDelete, compute, now);
         if let Some(id) = compute.operation_id {
             plan.write([store::operation::OPERATION_OVERTAKE.bind(store::params![grant.tenant(), id, now])]);
@@ -438,7 +469,14 @@ impl Cloud {
         self.remove(plan, grant, compute, &operation, now)
     }
 
-    fn remove<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, compute: &Compute, operation: &Operation, now: Timestamp) -> Result<(), Fault> {
+    fn remove<T, P>(
+        &self,
+        plan: &mut Plan<T>,
+        grant: &Grant<P>,
+        compute: &Compute,
+        operation: &Operation,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         if compute.protected {
             let message = format!("The compute \"{}\" is protected; set `protected` to false first.", compute.name);
             return Err(Fault::conflict(Detail::new("protected", message).resource(compute.id)));

@@ -24,12 +24,20 @@ impl Cloud {
     }
 
     /// One environment that is to be changed, or 404.
-    pub async fn environment_to_change(&self, grant: &Grant<EnvironmentWrite>, id: EnvironmentId) -> Result<Environment, Fault> {
+    pub async fn environment_to_change(
+        &self,
+        grant: &Grant<EnvironmentWrite>,
+        id: EnvironmentId,
+    ) -> Result<Environment, Fault> {
         self.visible_environment(grant, id).await
     }
 
     /// One environment that is to be deleted, or 404.
-    pub async fn environment_to_delete(&self, grant: &Grant<EnvironmentDelete>, id: EnvironmentId) -> Result<Environment, Fault> {
+    pub async fn environment_to_delete(
+        &self,
+        grant: &Grant<EnvironmentDelete>,
+        id: EnvironmentId,
+    ) -> Result<Environment, Fault> {
         self.visible_environment(grant, id).await
     }
 
@@ -97,7 +105,13 @@ impl Cloud {
         renamed.version += 1;
         renamed.updated_at = now;
         let mut plan = Plan::new(renamed).of(environment.project_id, Some(environment.id));
-        plan.write([store::environment::rename(grant.tenant(), environment.id, environment.version, name.as_str(), now)]);
+        plan.write([store::environment::rename(
+            grant.tenant(),
+            environment.id,
+            environment.version,
+            name.as_str(),
+            now,
+        )]);
         let change = change("environment.updated", "environment.update", Some(&environment), Some(&plan.value), 200);
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
@@ -114,7 +128,8 @@ impl Cloud {
             let message = "This key is narrowed to the environment and would be revoked with it; use another key.";
             return Err(Fault::conflict(Detail::new("own_environment", message).resource(environment.id)));
         }
-        let live = self.store().computes_of_environment(tenant, environment.id, NAMED_MAX).await.map_err(fault::store)?;
+        let live =
+            self.store().computes_of_environment(tenant, environment.id, NAMED_MAX).await.map_err(fault::store)?;
         if !live.is_empty() {
             let detail = |c: &nephos_model::compute::Compute| {
                 Detail::new("live_resource", format!("Compute \"{}\" is in the environment.", c.name)).resource(c.id)

@@ -24,17 +24,29 @@ pub(crate) fn missed(miss: nephos_store::Miss) -> Option<Fault> {
     Some(match miss {
         s::counter::QUOTA => Fault {
             details: vec![Detail::new("quota_exceeded", "A quota of the plan is used up; GET /limits shows each.")],
-            ..Fault::new(Code::QuotaExceeded, "A quota of the workspace's plan is used up. Delete what is not needed, or ask for a larger plan.")
+            ..Fault::new(
+                Code::QuotaExceeded,
+                "A quota of the workspace's plan is used up. Delete what is not needed, or ask for a larger plan.",
+            )
         },
         s::capacity::FULL => Fault::new(
             Code::CapacityUnavailable,
             "The region has no room for a compute of this size now. Choose a smaller size or another region.",
         ),
-        s::compute::NAME_TAKEN => conflict("/name", "name_taken", "The environment has a compute of this name already."),
-        s::environment::NAME_TAKEN => conflict("/name", "name_taken", "The project has an environment of this name already."),
-        s::ssh_key::TAKEN => conflict("/name", "ssh_key_taken", "The workspace has this key, or a key of this name, already."),
+        s::compute::NAME_TAKEN => {
+            conflict("/name", "name_taken", "The environment has a compute of this name already.")
+        }
+        s::environment::NAME_TAKEN => {
+            conflict("/name", "name_taken", "The project has an environment of this name already.")
+        }
+        s::ssh_key::TAKEN => {
+            conflict("/name", "ssh_key_taken", "The workspace has this key, or a key of this name, already.")
+        }
         s::image::NAME_TAKEN => conflict("/name", "name_taken", "There is an image of this name already."),
-        s::project::NOT_EMPTY => Fault::conflict(Detail::new("not_empty", "Something was created in it just now. List its computes and try again.")),
+        s::project::NOT_EMPTY => Fault::conflict(Detail::new(
+            "not_empty",
+            "Something was created in it just now. List its computes and try again.",
+        )),
         _ => return None,
     })
 }

@@ -101,8 +101,15 @@ impl Cloud {
         if !running.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.clone()) {
             return Err(Fault {
                 retry_after_s: Some(RETRY_AFTER_S),
-                details: vec![Detail::header("idempotency-key", "in_progress", "The first request with this key still runs.")],
-                ..Fault::new(Code::IdempotencyInProgress, "The first request with this idempotency key still runs; retry shortly.")
+                details: vec![Detail::header(
+                    "idempotency-key",
+                    "in_progress",
+                    "The first request with this key still runs.",
+                )],
+                ..Fault::new(
+                    Code::IdempotencyInProgress,
+                    "The first request with this idempotency key still runs; retry shortly.",
+                )
             });
         }
         let ticket = Ticket {
@@ -146,10 +153,14 @@ impl Cloud {
 
 fn replay(caller: &Caller, ticket: &Ticket, record: Record) -> Result<Recording, Fault> {
     if record.fingerprint != ticket.fingerprint {
-        let detail = Detail::header("idempotency-key", "reused", "The key was used for a request with another query or body.");
+        let detail =
+            Detail::header("idempotency-key", "reused", "The key was used for a request with another query or body.");
         return Err(Fault {
             details: vec![detail],
-            ..Fault::new(Code::IdempotencyKeyReused, "This idempotency key was used for another request; use a new key for a new request.")
+            ..Fault::new(
+                Code::IdempotencyKeyReused,
+                "This idempotency key was used for another request; use a new key for a new request.",
+            )
         });
     }
     let visible = record.project_id.is_none_or(|p| caller.sees_project(p))
@@ -159,10 +170,14 @@ fn replay(caller: &Caller, ticket: &Ticket, record: Record) -> Result<Recording,
     }
     let body = if record.is_sealed {
         if record.member_id != caller.member_id {
-            let detail = Detail::header("idempotency-key", "other_member", "The answer holds a secret of another member.");
+            let detail =
+                Detail::header("idempotency-key", "other_member", "The answer holds a secret of another member.");
             return Err(Fault {
                 details: vec![detail],
-                ..Fault::new(Code::Forbidden, "The answer to this idempotency key holds a secret and is replayed only to the member who asked first.")
+                ..Fault::new(
+                    Code::Forbidden,
+                    "The answer to this idempotency key holds a secret and is replayed only to the member who asked first.",
+                )
             });
         }
         unseal(&ticket.seal, record.body).ok_or_else(|| Fault::internal("a sealed answer can't be opened"))?

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 use nephos_driver::Driver;
 use nephos_model::id::{Id, IdMint};
 use nephos_model::region::Region;
-use nephos_model::{Clock, Entropy, Fault, Timestamp};
+use nephos_model::{Clock, Entropy, Timestamp};
 use nephos_store::Store;
 use tokio::sync::{Notify, broadcast};
 
@@ -104,10 +104,6 @@ impl Cloud {
     /// The time.
     pub fn clock(&self) -> &dyn Clock {
         &*self.0.clock
-    }
-
-    pub(crate) fn shared_clock(&self) -> Arc<dyn Clock> {
-        self.0.clock.clone()
     }
 
     /// Randomness.

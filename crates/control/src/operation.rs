@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use nephos_model::Fault;
+use nephos_model::Timestamp;
 use nephos_model::compute::{Compute, Status as ComputeStatus, Wish};
 use nephos_model::fault::{Code, Detail};
 use nephos_model::id::{Id, OperationId};
 use nephos_model::operation::{Kind, Operation, Status, Step};
 use nephos_model::page::{Listed, Page};
-use nephos_model::Timestamp;
 use nephos_store as store;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -26,7 +26,11 @@ impl Cloud {
         Ok(self.visible_operation(grant, id).await?.0)
     }
 
-    async fn visible_operation<P>(&self, grant: &Grant<P>, id: OperationId) -> Result<store::operation::Versioned, Fault> {
+    async fn visible_operation<P>(
+        &self,
+        grant: &Grant<P>,
+        id: OperationId,
+    ) -> Result<store::operation::Versioned, Fault> {
         let found = self.store().operation(grant.tenant(), id).await.map_err(fault::store)?;
         found
             .filter(|(o, _)| grant.caller().sees(o.project_id, o.environment_id))
@@ -34,7 +38,12 @@ impl Cloud {
     }
 
     /// One operation as soon as it has ended, or as it is after `wait_s` seconds (at most [`WAIT_S_MAX`]).
-    pub async fn await_operation(&self, grant: &Grant<OperationRead>, id: OperationId, wait_s: u32) -> Result<Operation, Fault> {
+    pub async fn await_operation(
+        &self,
+        grant: &Grant<OperationRead>,
+        id: OperationId,
+        wait_s: u32,
+    ) -> Result<Operation, Fault> {
         // News of another replica do not arrive here; a look every second finds them.
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         let mut news = self.0.operations.subscribe();
@@ -76,7 +85,11 @@ impl Cloud {
     }
 
     /// Cancels what brings a compute up: its wish is then to be stopped. 409 for what has ended or can't be undone.
-    pub async fn cancel_operation(&self, grant: &Grant<OperationWrite>, id: OperationId) -> Result<Plan<Operation>, Fault> {
+    pub async fn cancel_operation(
+        &self,
+        grant: &Grant<OperationWrite>,
+        id: OperationId,
+    ) -> Result<Plan<Operation>, Fault> {
         let tenant = grant.tenant();
         let now = self.now(grant.caller());
         let (mut operation, version) = self.visible_operation(grant, id).await?;
@@ -110,8 +123,15 @@ impl Cloud {
     }
 
     /// A new operation on a compute.
-    pub(crate) fn new_operation<P>(&self, grant: &Grant<P>, kind: Kind, compute: &Compute, now: Timestamp) -> Operation {
-        let step = |name: &&str| Step { name: (*name).to_owned(), status: Status::Pending, started_at: None, ended_at: None };
+    pub(crate) fn new_operation<P>(
+        &self,
+        grant: &Grant<P>,
+        kind: Kind,
+        compute: &Compute,
+        now: Timestamp,
+    ) -> Operation {
+        let step =
+            |name: &&str| Step { name: (*name).to_owned(), status: Status::Pending, started_at: None, ended_at: None };
         Operation {
             id: self.id(),
             kind,

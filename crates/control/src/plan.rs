@@ -70,7 +70,15 @@ impl From<Fault> for CommitError {
 
 impl<T> Plan<T> {
     pub(crate) fn new(value: T) -> Self {
-        Self { value, price: None, project_id: None, environment_id: None, batch: Batch::new(), after: After::default(), claim: None }
+        Self {
+            value,
+            price: None,
+            project_id: None,
+            environment_id: None,
+            batch: Batch::new(),
+            after: After::default(),
+            claim: None,
+        }
     }
 
     pub(crate) fn of(mut self, project: ProjectId, environment: Option<EnvironmentId>) -> Self {

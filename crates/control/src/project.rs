@@ -76,14 +76,8 @@ impl Cloud {
         is_default: bool,
         now: Timestamp,
     ) -> (Project, Vec<Statement>) {
-        let project = Project {
-            id: self.id(),
-            name: name.to_owned(),
-            is_default,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        };
+        let project =
+            Project { id: self.id(), name: name.to_owned(), is_default, version: 1, created_at: now, updated_at: now };
         let mut statements = store::project::insert(tenant, &project);
         // Newest first: made in reverse, a list shows dev, staging, prod.
         for name in FIRST_ENVIRONMENTS.iter().rev() {
@@ -153,12 +147,13 @@ impl Cloud {
         let limit = if force == Force::Yes { FORCED_MAX + 1 } else { NAMED_MAX };
         let live = self.store().computes_of_project(tenant, project.id, limit).await.map_err(fault::store)?;
         if force == Force::No && !live.is_empty() {
-            let details = live
-                .iter()
-                .map(|c| Detail::new("live_resource", format!("Compute \"{}\" is in the project.", c.name)).resource(c.id));
+            let details = live.iter().map(|c| {
+                Detail::new("live_resource", format!("Compute \"{}\" is in the project.", c.name)).resource(c.id)
+            });
             return Err(Fault {
-                message: "The project has live resources; delete them first, or send ?force=true to delete them with it."
-                    .to_owned(),
+                message:
+                    "The project has live resources; delete them first, or send ?force=true to delete them with it."
+                        .to_owned(),
                 details: details.collect(),
                 ..Fault::conflict(Detail::new("live_resource", ""))
             });
@@ -197,7 +192,10 @@ pub enum Force {
 
 pub(crate) fn narrowed(what: &str) -> Fault {
     let message = format!("This credential is narrowed to a project or environment and can't {what}.");
-    Fault { details: vec![Detail::new("narrowed_credential", message.clone())], ..Fault::new(nephos_model::Code::Forbidden, message) }
+    Fault {
+        details: vec![Detail::new("narrowed_credential", message.clone())],
+        ..Fault::new(nephos_model::Code::Forbidden, message)
+    }
 }
 
 fn change(

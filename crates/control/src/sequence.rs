@@ -68,7 +68,8 @@ impl Cloud {
             }
         }
         let now = self.clock().now();
-        let mut batch: Batch = store::sequence::lease(LEASE_NAME, self.owner(), now.plus(LEASE), now).into_iter().collect();
+        let mut batch: Batch =
+            store::sequence::lease(LEASE_NAME, self.owner(), now.plus(LEASE), now).into_iter().collect();
         batch.append(store::sequence::write(&given));
         self.store().write(batch).await?;
         Ok(count)

@@ -21,12 +21,22 @@ impl Cloud {
     }
 
     /// A page of keys.
-    pub async fn ssh_keys(&self, grant: &Grant<SshKeyRead>, name: Option<&str>, page: &Page) -> Result<Listed<SshKey>, Fault> {
+    pub async fn ssh_keys(
+        &self,
+        grant: &Grant<SshKeyRead>,
+        name: Option<&str>,
+        page: &Page,
+    ) -> Result<Listed<SshKey>, Fault> {
         self.store().ssh_keys(grant.tenant(), name, page).await.map_err(fault::store)
     }
 
     /// A new key; 409 when its name or the key itself is there.
-    pub async fn create_ssh_key(&self, grant: &Grant<SshKeyWrite>, name: &Title, key: &PublicKey) -> Result<Plan<SshKey>, Fault> {
+    pub async fn create_ssh_key(
+        &self,
+        grant: &Grant<SshKeyWrite>,
+        name: &Title,
+        key: &PublicKey,
+    ) -> Result<Plan<SshKey>, Fault> {
         let now = self.now(grant.caller());
         let key = SshKey {
             id: self.id(),

@@ -35,17 +35,17 @@ pub fn open(region: &str) -> Statement {
 
 /// Takes `wanted` while no more than `limit` is admitted, or misses with [`FULL`].
 pub fn take(region: &str, wanted: Capacity, limit: Capacity) -> Statement {
-        CAPACITY_TAKE
-            .bind(params![
-                region,
-                number(wanted.vcpus),
-                number(wanted.memory_mib),
-                number(wanted.disk_gib),
-                number(limit.vcpus),
-                number(limit.memory_mib),
-                number(limit.disk_gib)
-            ])
-            .must(1, FULL)
+    CAPACITY_TAKE
+        .bind(params![
+            region,
+            number(wanted.vcpus),
+            number(wanted.memory_mib),
+            number(wanted.disk_gib),
+            number(limit.vcpus),
+            number(limit.memory_mib),
+            number(limit.disk_gib)
+        ])
+        .must(1, FULL)
 }
 
 /// Gives `back`.

@@ -34,9 +34,32 @@ pub fn add(tenant: TenantId, noun: &'static str, scope: impl Into<String>, by: i
     COUNTER_ADD.bind(params![tenant, noun, scope.into(), by])
 }
 
-/// Adds `by` to what is used of a quota, or misses with [`QUOTA`] when more than `limit` would be.
-pub fn take(tenant: TenantId, noun: &'static str, by: i64, limit: i64) -> [Statement; 2] {
-    [COUNTER_ENSURE.bind(params![tenant, noun]), COUNTER_TAKE.bind(params![tenant, noun, by, limit]).must(1, QUOTA)]
+/// What quotas are counted by; every tenant has each from its beginning.
+pub const QUOTAS: &[&str] = &[
+    "quota.projects",
+    "quota.computes",
+    "quota.vcpus",
+    "quota.memory_mib",
+    "quota.disk_gib",
+    "quota.api_keys",
+    "quota.ssh_keys",
+];
+
+/// The quota counters of a new tenant, at zero.
+pub fn open(tenant: TenantId) -> impl Iterator<Item = Statement> {
+    QUOTAS.iter().map(move |noun| COUNTER_ENSURE.bind(params![tenant, *noun]))
+}
+
+/// Adds `by` to what is used of a quota (one of [`QUOTAS`]), or misses with [`QUOTA`] when more than `limit` would be.
+pub fn take(tenant: TenantId, noun: &'static str, by: i64, limit: i64) -> Statement {
+    debug_assert!(QUOTAS.contains(&noun));
+    COUNTER_TAKE.bind(params![tenant, noun, by, limit]).must(1, QUOTA)
+}
+
+/// Gives `by` back to a quota.
+pub fn give_back(tenant: TenantId, noun: &'static str, by: i64) -> Statement {
+    debug_assert!(QUOTAS.contains(&noun));
+    add(tenant, noun, "", -by)
 }
 
 /// The statement that reads a counter; no row is zero.

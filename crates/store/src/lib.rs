@@ -48,9 +48,9 @@ pub mod project;
 pub mod sequence;
 pub mod sql;
 pub mod ssh_key;
+pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod tenant;
 mod value;
 pub mod work;
 

@@ -236,7 +236,9 @@ impl Cloud {
 
     /// A compute that its driver failed too often.
     async fn give_up(&self, work: &Work) -> Option<Looked> {
-        let why = format!("The host could not do it in {ATTEMPTS_MAX} tries. The operator finds the cause in the log under the compute's id; then start it again or delete it.");
+        let why = format!(
+            "The host could not do it in {ATTEMPTS_MAX} tries. The operator finds the cause in the log under the compute's id; then start it again or delete it."
+        );
         let tenant = self.store().tenant(work.tenant).await.ok()??;
         let compute = self.store().compute(work.tenant, work.compute_id).await.ok()??;
         let operation = match compute.operation_id {
@@ -433,7 +435,8 @@ impl Look<'_> {
             let step = o.steps.iter().find(|s| s.name == "shut_down" && s.ended_at.is_none())?;
             step.started_at
         });
-        let cancelled = (compute.operation_id.is_none() && compute.status == Status::Stopping).then_some(compute.updated_at);
+        let cancelled =
+            (compute.operation_id.is_none() && compute.status == Status::Stopping).then_some(compute.updated_at);
         Wished {
             wish: compute.wish,
             boot: compute.boots,
@@ -455,7 +458,12 @@ impl Look<'_> {
         reach(operation, step, now)
     }
 
-    async fn write_progress(&self, compute: &mut Compute, operation: &mut MaybeOperation, begun: bool) -> Result<Wrote, LookError> {
+    async fn write_progress(
+        &self,
+        compute: &mut Compute,
+        operation: &mut MaybeOperation,
+        begun: bool,
+    ) -> Result<Wrote, LookError> {
         let mut batch = Batch::from(store::compute::update(self.tenant, compute));
         if let (true, Some((operation, version))) = (begun, operation.as_mut()) {
             batch.push(store::operation::update(self.tenant, operation, *version));
@@ -472,7 +480,12 @@ impl Look<'_> {
     }
 
     /// On the way: what is known is kept, look again at `at` (the wall's time).
-    async fn save(&self, mut compute: Compute, mut operation: MaybeOperation, at: Timestamp) -> Result<Looked, LookError> {
+    async fn save(
+        &self,
+        mut compute: Compute,
+        mut operation: MaybeOperation,
+        at: Timestamp,
+    ) -> Result<Looked, LookError> {
         let booting = compute.wish == Wish::Running && compute.notes.is_some();
         let begun = match operation.as_mut() {
             Some((o, _)) if booting && o.kind == Kind::ComputeCreate => reach(o, "boot", self.now()),
@@ -516,7 +529,13 @@ impl Look<'_> {
     }
 
     /// It can't be as wished: the reason is for people.
-    async fn fail(&self, mut compute: Compute, operation: MaybeOperation, code: Code, why: String) -> Result<Looked, LookError> {
+    async fn fail(
+        &self,
+        mut compute: Compute,
+        operation: MaybeOperation,
+        code: Code,
+        why: String,
+    ) -> Result<Looked, LookError> {
         warn!(compute = %compute.id, why, "a compute failed");
         compute.wish = Wish::Stopped;
         compute.reason = Some(why.clone());

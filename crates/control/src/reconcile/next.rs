@@ -64,7 +64,11 @@ pub fn next(wished: &Wished, seen: &Seen, now: Timestamp) -> Step {
         (Wish::Running, Seen::Absent) if wished.was_running => died(wished, "the machine is gone from its host", boot),
         (Wish::Running, Seen::Absent | Seen::Stopped { why: Halt::Fresh }) => Step::Converge(boot),
         (Wish::Running, Seen::Stopped { why: Halt::ShutDown }) => {
-            if wished.was_running { Step::Stopped } else { Step::Converge(boot) }
+            if wished.was_running {
+                Step::Stopped
+            } else {
+                Step::Converge(boot)
+            }
         }
         (Wish::Running, Seen::Stopped { why: Halt::Died(why) }) => died(wished, why, boot),
     }
@@ -75,9 +79,14 @@ fn died(wished: &Wished, why: &str, boot: Goal) -> Step {
     if again && wished.deaths < BOOTS_MAX {
         Step::Restart(boot)
     } else if again {
-        Step::Fail(format!("It stopped by itself {} times in a row, the last time because: {why}. Look at its console, mend it and start it again.", wished.deaths + 1))
+        Step::Fail(format!(
+            "It stopped by itself {} times in a row, the last time because: {why}. Look at its console, mend it and start it again.",
+            wished.deaths + 1
+        ))
     } else {
-        Step::Fail(format!("It stopped by itself: {why}. Look at its console and start it again; with the restart policy on_failure that happens by itself."))
+        Step::Fail(format!(
+            "It stopped by itself: {why}. Look at its console and start it again; with the restart policy on_failure that happens by itself."
+        ))
     }
 }
 
@@ -104,9 +113,17 @@ mod tests {
     fn wished() -> impl Strategy<Value = Wished> {
         let wish = prop_oneof![Just(Wish::Running), Just(Wish::Stopped)];
         let policy = prop_oneof![Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure)];
-        let force = prop_oneof![Just(Timestamp::from_micros(i64::MAX)), (990_i64..1_010).prop_map(Timestamp::from_secs)];
+        let force =
+            prop_oneof![Just(Timestamp::from_micros(i64::MAX)), (990_i64..1_010).prop_map(Timestamp::from_secs)];
         (wish, 1_i64..4, any::<bool>(), policy, 0_u32..5, force).prop_map(
-            |(wish, boot, was_running, policy, deaths, force_at)| Wished { wish, boot, was_running, policy, deaths, force_at },
+            |(wish, boot, was_running, policy, deaths, force_at)| Wished {
+                wish,
+                boot,
+                was_running,
+                policy,
+                deaths,
+                force_at,
+            },
         )
     }
 

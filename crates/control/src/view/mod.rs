@@ -7,7 +7,7 @@ mod operation;
 mod project;
 
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
-pub use operation::{ErrorView, EventView, OperationView, ActorView, StepView};
+pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};
 
 use nephos_model::Timestamp;
