@@ -152,7 +152,7 @@ CREATE TABLE compute_labels (
     value TEXT NOT NULL,
     compute_id TEXT NOT NULL,
     PRIMARY KEY (tenant, name, value, compute_id)
-);
+) WITHOUT ROWID;
 CREATE INDEX compute_labels_compute ON compute_labels (tenant, compute_id);
 
 -- A deleted compute of which something may be left on a host. Its end returns quota and capacity.
@@ -301,7 +301,7 @@ CREATE TABLE counters (
     scope TEXT NOT NULL,
     value BIGINT NOT NULL,
     PRIMARY KEY (tenant, noun, scope)
-);
+) WITHOUT ROWID;
 
 CREATE TABLE idempotency (
     tenant BIGINT NOT NULL,
@@ -411,4 +411,4 @@ CREATE TABLE request_counts (
     surface TEXT NOT NULL,
     requests BIGINT NOT NULL,
     PRIMARY KEY (tenant, day, project_id, key_id, surface)
-);
+) WITHOUT ROWID;

@@ -16,7 +16,7 @@ sql! {
         member_id, address, client_request_id, request_id, before_state, after_state, status, created_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     /// The oldest rows that wait for their number.
-    indexed pub AUDIT_PENDING = "SELECT id, tenant, action, resource_id, project_id, actor_kind, actor_id, member_id,
+    pub AUDIT_PENDING = "SELECT id, tenant, action, resource_id, project_id, actor_kind, actor_id, member_id,
         address, client_request_id, request_id, before_state, after_state, status, created_at
         FROM audit_pending ORDER BY id LIMIT $1";
     /// Gives one row its number and its link of the chain.

@@ -49,7 +49,7 @@ sql! {
     pub EVENT_INSERT = "INSERT INTO events_pending (id, tenant, kind, resource_id, project_id, environment_id, data,
         actor_kind, actor_id, request_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     /// The oldest events that wait for their number.
-    indexed pub EVENTS_PENDING = "SELECT id, tenant FROM events_pending ORDER BY id LIMIT $1";
+    pub EVENTS_PENDING = "SELECT id, tenant FROM events_pending ORDER BY id LIMIT $1";
     /// Gives one event its number.
     pub EVENT_SEQUENCE = "INSERT INTO events (tenant, id, seq, kind, resource_id, project_id, environment_id, data,
         actor_kind, actor_id, request_id, created_at)

@@ -31,7 +31,7 @@ sql! {
     /// One image by name.
     indexed pub IMAGE_NAMED = concat!("SELECT ", columns!(), " FROM images WHERE name = $1");
     /// The oldest image: the default.
-    indexed pub IMAGE_FIRST = concat!("SELECT ", columns!(), " FROM images ORDER BY id LIMIT 1");
+    pub IMAGE_FIRST = concat!("SELECT ", columns!(), " FROM images ORDER BY id LIMIT 1");
     /// A page of images.
     indexed pub IMAGE_LIST = concat!("SELECT ", columns!(), " FROM images WHERE id < $1 ORDER BY id DESC LIMIT $2 OFFSET $3");
     /// How many there are: an operator's handful.

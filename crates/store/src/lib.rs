@@ -45,6 +45,7 @@ pub mod meter;
 pub mod migrate;
 pub mod operation;
 pub mod project;
+mod schema;
 pub mod sequence;
 pub mod sql;
 pub mod ssh_key;
@@ -64,6 +65,7 @@ pub use error::{Cause, Result, StoreError};
 #[doc(hidden)]
 pub use linkme;
 pub use migrate::{Migrated, Migration};
+pub use schema::MIGRATIONS;
 pub use sql::Sql;
 pub use value::{Row, Value};
 

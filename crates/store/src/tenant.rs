@@ -15,7 +15,7 @@ sql! {
     /// One tenant.
     indexed pub TENANT_GET = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants WHERE id = $1";
     /// The largest id.
-    indexed pub TENANT_LAST = "SELECT id FROM tenants ORDER BY id DESC LIMIT 1";
+    pub TENANT_LAST = "SELECT id FROM tenants ORDER BY id DESC LIMIT 1";
     /// A page of all tenants.
     indexed pub TENANT_PAGE = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants
         WHERE id > $1 ORDER BY id LIMIT $2";

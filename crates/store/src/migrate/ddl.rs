@@ -56,6 +56,10 @@ fn rewrite(text: &str, mut change: impl FnMut(&str, &str, &mut String)) -> Strin
             change(before, word, &mut out);
             before = word;
         } else if let Some(text) = token.text() {
+            // A comma ends a column: what follows is not about its type.
+            if matches!(token, Token::Mark(_)) {
+                before = "";
+            }
             out.push_str(text);
         }
     }
@@ -102,7 +106,7 @@ mod tests {
     const TEXT: &str = "-- A table; of things.
 CREATE TABLE a (id TEXT PRIMARY KEY, n BIGINT NOT NULL DEFAULT 0, b BLOB, t TEXT NOT NULL DEFAULT ';');
 CREATE INDEX a_n ON a (n);
-CREATE TABLE w (k BIGINT NOT NULL, PRIMARY KEY (k)) WITHOUT ROWID;
+CREATE TABLE w (k BIGINT NOT NULL, o BIGINT, PRIMARY KEY (k)) WITHOUT ROWID;
 UPDATE a SET t = CAST(n AS TEXT) WHERE t <> 'BIGINT';
 ";
 
@@ -116,7 +120,7 @@ UPDATE a SET t = CAST(n AS TEXT) WHERE t <> 'BIGINT';
                 "-- A table; of things.\nCREATE TABLE a (id TEXT NOT NULL PRIMARY KEY, n INTEGER NOT NULL DEFAULT 0, b BLOB, \
                  t TEXT NOT NULL DEFAULT ';') STRICT",
                 "CREATE INDEX a_n ON a (n)",
-                "CREATE TABLE w (k INTEGER NOT NULL, PRIMARY KEY (k)) WITHOUT ROWID, STRICT",
+                "CREATE TABLE w (k INTEGER NOT NULL, o INTEGER, PRIMARY KEY (k)) WITHOUT ROWID, STRICT",
                 "UPDATE a SET t = CAST(n AS TEXT) WHERE t <> 'BIGINT'",
             ]
         );
@@ -132,7 +136,7 @@ UPDATE a SET t = CAST(n AS TEXT) WHERE t <> 'BIGINT';
                 "-- A table; of things.\nCREATE TABLE a (id TEXT COLLATE \"C\" PRIMARY KEY, n BIGINT NOT NULL DEFAULT 0, \
                  b BYTEA, t TEXT COLLATE \"C\" NOT NULL DEFAULT ';')",
                 "CREATE INDEX a_n ON a (n)",
-                "CREATE TABLE w (k BIGINT NOT NULL, PRIMARY KEY (k))",
+                "CREATE TABLE w (k BIGINT NOT NULL, o BIGINT, PRIMARY KEY (k))",
                 "UPDATE a SET t = CAST(n AS TEXT) WHERE t <> 'BIGINT'",
             ]
         );

@@ -1,0 +1,7 @@
+//! The schema, as the list of migrations that make it.
+
+use crate::Migration;
+
+/// Every migration, the oldest first. A released one never changes.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, name: "core", sql: include_str!("../migrations/0001_core.sql") }];
