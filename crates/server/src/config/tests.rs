@@ -1,3 +1,5 @@
+//! What each way of configuring gives, and what is refused.
+
 use super::*;
 
 fn sources() -> Sources {
