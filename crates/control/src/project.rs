@@ -68,6 +68,11 @@ impl Cloud {
         Ok(plan)
     }
 
+    /// The rows of a new tenant's first project.
+    pub fn first_project(&self, tenant: nephos_model::tenant::TenantId, now: Timestamp) -> Vec<Statement> {
+        self.new_project(tenant, nephos_model::project::DEFAULT_NAME, true, now).1
+    }
+
     /// The rows of a new project and its first environments.
     pub(crate) fn new_project(
         &self,

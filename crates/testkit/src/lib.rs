@@ -5,7 +5,9 @@
 pub mod clock;
 pub mod duration;
 pub mod entropy;
+pub mod world;
 
 pub use clock::WorldClock;
 pub use duration::Durations;
 pub use entropy::SeededEntropy;
+pub use world::World;

@@ -1,0 +1,154 @@
+//! A whole cloud in a test: a database on either engine, a clock that the test moves, seeded randomness, the simulator.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nephos_control::background::Background;
+use nephos_control::caller::{Caller, Grant, Permission, Request};
+use nephos_control::plan_limits::Limits;
+use nephos_control::settings::Settings;
+use nephos_control::{Cloud, Parts};
+use nephos_driver::Driver;
+use nephos_driver::simulator::Simulator;
+use nephos_model::Clock;
+use nephos_model::region::Region;
+use nephos_model::role::Role;
+use nephos_model::scope::Scopes;
+use nephos_model::tenant::Mode;
+use nephos_store::testing::TestDatabase;
+use nephos_store::{Batch, Engine, MIGRATIONS};
+
+use crate::{SeededEntropy, WorldClock};
+
+/// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
+const IDLE_TASKS: usize = 4;
+/// Moves of the clock after which a test gives up waiting for something to become true.
+const MOVES_MAX: u32 = 400;
+
+/// A whole cloud. Dropping it removes its database.
+pub struct World {
+    /// The control plane.
+    pub cloud: Cloud,
+    /// Its time.
+    pub clock: WorldClock,
+    /// Its database.
+    pub database: TestDatabase,
+    background: Option<Background>,
+}
+
+impl World {
+    /// A cloud on `engine`, whose background does not run yet.
+    pub async fn new(engine: Engine) -> Self {
+        let database = TestDatabase::migrated(engine, MIGRATIONS).await;
+        let clock = WorldClock::new();
+        let cloud = Self::cloud_over(&database, &clock, 7);
+        Self { cloud, clock, database, background: None }
+    }
+
+    /// A control plane over a database: another process of the same installation, as far as the rows can tell.
+    fn cloud_over(database: &TestDatabase, clock: &WorldClock, seed: u64) -> Cloud {
+        let simulator: Arc<dyn Driver> = Arc::new(Simulator::new());
+        let region = |name: &str, mode| {
+            (Region { name: name.to_owned(), driver: "simulator".to_owned(), mode }, simulator.clone())
+        };
+        Cloud::new(Parts {
+            store: database.store().clone(),
+            clock: Arc::new(clock.clone()),
+            entropy: Arc::new(SeededEntropy::new(seed)),
+            settings: Settings::default(),
+            regions: vec![
+                region("local", Mode::Live),
+                region("us-east", Mode::Test),
+                region("eu-west", Mode::Test),
+                region("ap-south", Mode::Test),
+            ],
+        })
+    }
+
+    /// The same, with its background running.
+    pub async fn started(engine: Engine) -> Self {
+        let mut world = Self::new(engine).await;
+        world.start().await;
+        world
+    }
+
+    /// Starts the background.
+    ///
+    /// # Panics
+    /// When it can't start.
+    pub async fn start(&mut self) {
+        self.background = Some(self.cloud.start().await.expect("the background starts"));
+    }
+
+    /// Ends the process as `kill -9` does, as far as the rows can tell, and starts another.
+    ///
+    /// # Panics
+    /// When it can't start.
+    pub async fn crash(&mut self, seed: u64) {
+        // Dropping ends the tasks at their next await, without a word to anybody.
+        self.background = None;
+        self.cloud = Self::cloud_over(&self.database, &self.clock, seed);
+        self.start().await;
+    }
+
+    /// A caller of a new workspace, with every scope and no limits.
+    ///
+    /// # Panics
+    /// When the rows can't be written.
+    pub async fn caller(&self, role: Role, mode: Mode) -> Arc<Caller> {
+        let store = self.database.store();
+        let tenant = nephos_store::tenant::Tenant {
+            id: store.next_tenant().await.expect("a tenant's id"),
+            workspace_id: self.cloud.id(),
+            mode,
+            epoch: 1,
+            is_current: true,
+            clock_ahead_us: 0,
+        };
+        let now = self.clock.now();
+        let mut batch: Batch = nephos_store::tenant::insert(&tenant, now).into();
+        batch.extend(self.cloud.first_project(tenant.id, now));
+        store.write(batch).await.expect("a workspace's rows");
+        Arc::new(Caller {
+            workspace_id: tenant.workspace_id,
+            mode,
+            tenant: tenant.id,
+            clock_ahead: Duration::ZERO,
+            member_id: self.cloud.id(),
+            role,
+            key_id: Some(self.cloud.id()),
+            scopes: Scopes::EVERY,
+            project_id: None,
+            environment_id: None,
+            limits: Arc::new(Limits::unlimited()),
+        })
+    }
+
+    /// A grant to a caller.
+    ///
+    /// # Panics
+    /// When the caller may not.
+    pub fn grant<P: Permission>(&self, caller: &Arc<Caller>) -> Grant<P> {
+        let request = Arc::new(Request {
+            id: self.cloud.id(),
+            client_request_id: None,
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        });
+        caller.permit(&request).expect("the caller may")
+    }
+
+    /// Moves the clock by half a second at a time until `done` answers something.
+    ///
+    /// # Panics
+    /// When it does not for too long.
+    pub async fn until<T, F: Future<Output = Option<T>>>(&self, mut done: impl FnMut() -> F) -> T {
+        for _ in 0..MOVES_MAX {
+            if let Some(value) = done().await {
+                return value;
+            }
+            self.clock.advance_settled(Duration::from_millis(500), IDLE_TASKS).await;
+        }
+        panic!("it did not become true in {MOVES_MAX} moves of the clock");
+    }
+}
