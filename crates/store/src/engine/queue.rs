@@ -70,6 +70,13 @@ impl<T> Queue<T> {
         true
     }
 
+    /// Moves up to `max` items that are there already to `into`, without waiting.
+    pub(crate) fn take_into(&self, into: &mut Vec<T>, max: usize) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = state.items.len().min(max);
+        into.extend(state.items.drain(..count));
+    }
+
     /// Takes no more items; those inside are still popped.
     pub(crate) fn close(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
@@ -89,6 +96,7 @@ mod tests {
         assert!(queue.pop_into(&mut items, 2));
         queue.close();
         assert_eq!(queue.push(5), Err(Refused::Closed));
+        queue.take_into(&mut items, 0);
         assert!(queue.pop_into(&mut items, 2));
         assert!(!queue.pop_into(&mut items, 2));
         assert_eq!(items, [1, 2, 3]);

@@ -33,6 +33,23 @@ async fn commits_are_grouped() {
     assert!(after.commits - before.commits <= 4, "{} commits", after.commits - before.commits);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrations_and_batches_keep_their_turns() {
+    let database = database(Engine::Sqlite).await;
+    let store = database.store();
+    let long = store.write((0..2000).map(|n| thing(&format!("long{n}"), 1)).collect());
+    // All of these wait behind the long one and are then taken at once.
+    let turns = futures_util::future::join_all((0..50).map(|n| async move {
+        store.write(thing(&format!("a{n}"), 1).into()).await.unwrap();
+        store.migrate(SCHEMA, 1).await.unwrap();
+        store.write(thing(&format!("b{n}"), 1).into()).await.unwrap();
+    }));
+    let both = async { tokio::join!(long, turns) };
+    let (long, _) = tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
+    long.unwrap();
+    assert_eq!(store.read(COUNT.bind([])).await.unwrap()[0].int(0).unwrap(), 2100);
+}
+
 #[tokio::test]
 async fn a_full_queue_refuses() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  write ──► queue ──► writer thread: BEGIN IMMEDIATE
-//!                        for each queued batch: SAVEPOINT, statements and guards, RELEASE (or ROLLBACK TO on a miss)
+//!                        for each batch that is queued or comes meanwhile: statements and guards
+//!                        (a miss: all again, each batch under a SAVEPOINT, so that it undoes only its own)
 //!                      COMMIT (one fsync for all of them) ──► every caller gets its answer
 //!  read ───► a free connection, on the caller's own thread, within a budget of steps
 //!       └──► queue ──► reader threads, for statements that are over the budget or find no free connection

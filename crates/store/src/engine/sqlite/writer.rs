@@ -1,6 +1,6 @@
 //! The one thread that writes. It groups commits and never waits for a group to fill.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ffi};
 use tokio::sync::oneshot;
 
 use super::super::Counters;
@@ -12,91 +12,163 @@ use crate::value::Row;
 
 type Answer = Result<Vec<Vec<Row>>>;
 
+type Work = Box<dyn FnOnce(&mut Connection) + Send>;
+
 pub(super) enum Job {
     /// A batch, and who waits for it.
     Batch(Vec<Statement>, oneshot::Sender<Answer>),
     /// Work that needs the connection for itself, outside of any transaction.
-    Run(Box<dyn FnOnce(&mut Connection) + Send>),
+    Run(Work),
 }
 
+/// After a batch had to be undone, so many groups are run with a savepoint for each batch.
+const CAREFUL_GROUPS: u32 = 16;
+
+type Group = Vec<(Vec<Statement>, oneshot::Sender<Answer>)>;
+
 /// Runs until the queue is closed and empty.
-pub(super) fn run(mut connection: Connection, queue: &Queue<Job>, counters: &Counters, group_max: usize) {
-    let mut jobs = Vec::with_capacity(group_max);
-    let mut group = Vec::with_capacity(group_max);
-    while queue.pop_into(&mut jobs, group_max) {
-        for job in jobs.drain(..) {
-            match job {
-                // A caller that has gone before its batch began has nothing done.
-                Job::Batch(statements, reply) if !reply.is_closed() => group.push((statements, reply)),
-                Job::Batch(..) => {}
-                Job::Run(work) => {
-                    commit_group(&connection, &mut group, counters);
-                    work(&mut connection);
-                    if !connection.is_autocommit() {
-                        roll_back(&connection);
-                    }
-                }
+pub(super) fn run(connection: Connection, queue: &Queue<Job>, counters: &Counters, group_max: usize) {
+    let mut writer = Writer { connection, queue, counters, group_max, careful: 0, jobs: Vec::new(), work: None };
+    // What came behind other work is still among the jobs, and is taken first.
+    while !writer.jobs.is_empty() || queue.pop_into(&mut writer.jobs, group_max) {
+        let mut group = Vec::new();
+        writer.sort_jobs(&mut group);
+        writer.commit(group);
+        if let Some(work) = writer.work.take() {
+            work(&mut writer.connection);
+            if !writer.connection.is_autocommit() {
+                roll_back(&writer.connection);
             }
         }
-        commit_group(&connection, &mut group, counters);
     }
     // Closing the last connection folds the log into the file; this one is the last that can write.
-    if let Err((_, error)) = connection.close() {
+    if let Err((_, error)) = writer.connection.close() {
         tracing::warn!(%error, "the database was not closed cleanly");
     }
 }
 
-type Group = Vec<(Vec<Statement>, oneshot::Sender<Answer>)>;
+struct Writer<'a> {
+    connection: Connection,
+    queue: &'a Queue<Job>,
+    counters: &'a Counters,
+    group_max: usize,
+    /// Groups that are still to be run with savepoints.
+    careful: u32,
+    /// What was taken from the queue and is not in a group yet.
+    jobs: Vec<Job>,
+    /// Work that waits for the end of the group. While there is some, no more batches join.
+    work: Option<Work>,
+}
 
-/// Runs the group in one transaction and answers everybody after its commit is durable.
-fn commit_group(connection: &Connection, group: &mut Group, counters: &Counters) {
-    if group.is_empty() {
-        return;
+/// Why a transaction was not ended.
+enum Stop {
+    /// A batch must be undone and has no savepoint: run the group again, with savepoints.
+    Undo,
+    /// The transaction itself failed, and with it all of its batches.
+    Failed(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Stop {
+    fn from(error: rusqlite::Error) -> Self {
+        Stop::Failed(error)
     }
-    let mut answers: Vec<(Answer, oneshot::Sender<Answer>)> = Vec::with_capacity(group.len());
-    let mut failure = execute(connection, "BEGIN IMMEDIATE").err();
-    let mut batches = group.drain(..);
-    if failure.is_none() {
-        for (statements, reply) in batches.by_ref() {
-            match run_batch(connection, &statements) {
-                Ok(answer) => answers.push((answer, reply)),
-                Err(error) => {
-                    answers.push((Ok(Vec::new()), reply));
-                    failure = Some(error);
-                    break;
-                }
+}
+
+impl Writer<'_> {
+    /// Moves the batches among the jobs to the group, up to the first other work.
+    fn sort_jobs(&mut self, group: &mut Group) {
+        let mut jobs = std::mem::take(&mut self.jobs).into_iter();
+        while self.work.is_none()
+            && let Some(job) = jobs.next()
+        {
+            match job {
+                // A caller that has gone before its batch began has nothing done.
+                Job::Batch(statements, reply) if !reply.is_closed() => group.push((statements, reply)),
+                Job::Batch(..) => {}
+                Job::Run(work) => self.work = Some(work),
             }
         }
+        self.jobs = jobs.collect();
     }
-    let done = answers.iter().filter(|(answer, _)| answer.is_ok()).count() as u64;
-    let failure = failure.or_else(|| execute(connection, if done > 0 { "COMMIT" } else { "ROLLBACK" }).err());
-    match failure {
-        None => {
-            Counters::add(&counters.batches, done);
-            Counters::add(&counters.commits, u64::from(done > 0));
-            for (answer, reply) in answers {
+
+    /// Batches that have come while the group was run join it. Nothing is waited for.
+    fn join(&mut self, group: &mut Group) {
+        if self.work.is_none() {
+            self.queue.take_into(&mut self.jobs, self.group_max.saturating_sub(group.len()));
+            self.sort_jobs(group);
+        }
+    }
+
+    /// Runs the group, and what joins it, in one transaction. Answers everybody after the commit is durable.
+    fn commit(&mut self, mut group: Group) {
+        if group.is_empty() {
+            return;
+        }
+        let mut answers = Vec::with_capacity(group.len());
+        let mut ended = self.transaction(&mut group, &mut answers, self.careful > 0);
+        self.careful = self.careful.saturating_sub(1);
+        if let Err(Stop::Undo) = ended {
+            roll_back(&self.connection);
+            answers.clear();
+            self.careful = CAREFUL_GROUPS;
+            ended = self.transaction(&mut group, &mut answers, true);
+        }
+        let failure = match ended {
+            Ok(()) => None,
+            Err(Stop::Failed(error)) => Some(error),
+            // With savepoints nothing asks for this.
+            Err(Stop::Undo) => Some(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_ABORT), None)),
+        };
+        let Some(failure) = failure else {
+            let done = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+            Counters::add(&self.counters.batches, done);
+            Counters::add(&self.counters.commits, u64::from(done > 0));
+            for (answer, (_, reply)) in answers.into_iter().zip(group) {
                 // Nobody may be waiting any more; what was done stays done.
                 let _ = reply.send(answer);
             }
+            return;
+        };
+        if !self.connection.is_autocommit() {
+            roll_back(&self.connection);
         }
-        Some(error) => {
-            if !connection.is_autocommit() {
-                roll_back(connection);
-            }
-            tracing::error!(%error, batches = answers.len(), "a group of batches was undone");
-            // Misses are answers that hold without the transaction; all else has failed with it.
-            let mut original = Some(error);
-            for (answer, reply) in answers {
-                let answer = match answer {
-                    Err(own) => Err(own),
-                    Ok(_) => Err(failure_for(&mut original)),
+        tracing::error!(error = %failure, batches = group.len(), "a group of batches was undone");
+        let mut failure = Some(failure);
+        for (_, reply) in group {
+            let _ = reply.send(Err(failure_for(&mut failure)));
+        }
+    }
+
+    /// Runs the group from `BEGIN` to `COMMIT`, with one answer for each batch.
+    ///
+    /// A savepoint costs about as much as a row, because every page that is changed under it is copied. So a group is
+    /// first run without; `careful` gives each batch its own.
+    fn transaction(&mut self, group: &mut Group, answers: &mut Vec<Answer>, careful: bool) -> Result<(), Stop> {
+        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        loop {
+            for (statements, _) in group.iter().skip(answers.len()) {
+                let answer = if careful {
+                    run_batch(&self.connection, statements)?
+                } else {
+                    run_statements(&self.connection, statements)?
                 };
-                let _ = reply.send(answer);
+                let undo = answer.is_err() && !careful;
+                if undo && group.len() > 1 {
+                    return Err(Stop::Undo);
+                }
+                answers.push(answer);
+                if undo {
+                    execute(&self.connection, "ROLLBACK")?;
+                    return Ok(());
+                }
             }
-            for (_, reply) in batches {
-                let _ = reply.send(Err(failure_for(&mut original)));
+            self.join(group);
+            if answers.len() == group.len() {
+                break;
             }
         }
+        let done = answers.iter().any(Result::is_ok);
+        Ok(execute(&self.connection, if done { "COMMIT" } else { "ROLLBACK" })?)
     }
 }
 
@@ -111,45 +183,32 @@ fn failure_for(original: &mut Option<rusqlite::Error>) -> StoreError {
     fault::on_run("group commit", error)
 }
 
-/// Runs one batch inside the group's transaction. The outer error means that the transaction itself is gone or unsafe.
+/// Runs one batch inside the group's transaction, under a savepoint. The outer error means that the transaction itself
+/// is gone or unsafe.
 fn run_batch(connection: &Connection, statements: &[Statement]) -> Result<Answer, rusqlite::Error> {
     execute(connection, "SAVEPOINT batch")?;
-    let answer = run_statements(connection, statements);
-    if connection.is_autocommit() {
-        // SQLite gave up the whole transaction, which it does when the disk is full or fails.
-        return Err(match answer {
-            Err((_, Failed::Engine(error))) => error,
-            _ => rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_ABORT), None),
-        });
-    }
+    let answer = run_statements(connection, statements)?;
     if answer.is_err() {
         execute(connection, "ROLLBACK TO batch")?;
     }
     execute(connection, "RELEASE batch")?;
-    Ok(answer.map_err(|(statement, failed)| match failed {
-        Failed::Guard => StoreError::Missed { miss: statement.miss, statement: statement.sql.name },
-        Failed::Engine(error) => fault::on_run(statement.sql.name, error),
-    }))
+    Ok(answer)
 }
 
-enum Failed {
-    Guard,
-    Engine(rusqlite::Error),
-}
-
-fn run_statements<'a>(
-    connection: &Connection,
-    statements: &'a [Statement],
-) -> Result<Vec<Vec<Row>>, (&'a Statement, Failed)> {
+/// Runs the statements and their guards. The outer error is the same as for [`run_batch`].
+fn run_statements(connection: &Connection, statements: &[Statement]) -> Result<Answer, rusqlite::Error> {
     let mut rows = Vec::with_capacity(statements.len());
     for statement in statements {
-        let outcome = connection::run(connection, statement).map_err(|error| (statement, Failed::Engine(error)))?;
-        if !statement.expect.holds(outcome.count) {
-            return Err((statement, Failed::Guard));
+        let name = statement.sql.name;
+        match connection::run(connection, statement) {
+            Ok(outcome) if statement.expect.holds(outcome.count) => rows.push(outcome.rows),
+            Ok(_) => return Ok(Err(StoreError::Missed { miss: statement.miss, statement: name })),
+            // SQLite gives up the whole transaction when the disk is full or fails.
+            Err(error) if connection.is_autocommit() => return Err(error),
+            Err(error) => return Ok(Err(fault::on_run(name, error))),
         }
-        rows.push(outcome.rows);
     }
-    Ok(rows)
+    Ok(Ok(rows))
 }
 
 fn execute(connection: &Connection, text: &str) -> Result<(), rusqlite::Error> {
