@@ -76,6 +76,7 @@ fn page(tenant: i64) -> Statement {
 }
 
 /// What a kind of call reaches.
+#[derive(Clone, Copy)]
 struct Figures {
     /// Calls a second.
     rate: f64,
@@ -132,8 +133,7 @@ where
     Figures { rate: rates[ROUNDS / 2], times_us: (times[times.len() / 2], times[times.len() * 99 / 100]), cpu_us }
 }
 
-fn show(what: &str, figures: Figures) {
-    let Figures { rate, times_us: (median, tail), cpu_us } = figures;
+fn show(what: &str, Figures { rate, times_us: (median, tail), cpu_us }: Figures) {
     println!("{what:<72} {rate:>8.0}/s  p50 {median:>5} us  p99 {tail:>5} us  {cpu_us:>6.1} us of CPU");
 }
 

@@ -67,6 +67,12 @@ impl Sql {
         self.shape.get_or_init(|| Shape::of(self.text))
     }
 
+    /// Whether the keyword stands anywhere in the text, outside of quotes and comments.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_word(&self, keyword: &str) -> bool {
+        Tokens::new(self.text).any(|token| matches!(token, Token::Word(word) if word.eq_ignore_ascii_case(keyword)))
+    }
+
     /// The statement lately needed more steps than a caller's thread should spend; counts down with each question.
     pub(crate) fn is_heavy(&self) -> bool {
         self.heavy.load(Ordering::Relaxed) > 0

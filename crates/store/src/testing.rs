@@ -40,6 +40,10 @@ enum Place {
 
 impl TestDatabase {
     /// An empty database on `engine`.
+    ///
+    /// # Panics
+    ///
+    /// As [`TestDatabase::migrated`] does.
     pub async fn new(engine: Engine) -> Self {
         Self::migrated(engine, &[]).await
     }
@@ -56,6 +60,10 @@ impl TestDatabase {
 
     /// A database on `engine` with `migrations` applied. On PostgreSQL it is copied from a template, which the first
     /// test that asks for these migrations makes.
+    ///
+    /// # Panics
+    ///
+    /// When there is no such database to be had, or a migration fails.
     pub async fn migrated(engine: Engine, migrations: &[Migration]) -> Self {
         let folder = tempfile::Builder::new().prefix("nephos-test-").tempdir().expect("a temporary folder");
         let place = match engine {
@@ -140,7 +148,7 @@ fn cluster() -> String {
                 let output = Command::new(&script).arg("share").output().expect("scripts/lib/postgres runs");
                 let complaint = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success(), "no PostgreSQL to test with: {complaint}");
-                url = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                String::from_utf8_lossy(&output.stdout).trim().clone_into(&mut url);
                 if used.is_none() {
                     let host = url.split(' ').find_map(|word| word.strip_prefix("host="));
                     let folder = folder.clone().or_else(|| host.map(PathBuf::from)).expect("the URL names the folder");

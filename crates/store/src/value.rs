@@ -206,7 +206,10 @@ pub struct Row {
 
 impl fmt::Debug for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Row").field("statement", &self.sql.name).field("columns", &self.columns()).finish()
+        f.debug_struct("Row")
+            .field("statement", &self.sql.name)
+            .field("columns", &self.columns())
+            .finish_non_exhaustive()
     }
 }
 

@@ -120,7 +120,7 @@ fn prune(folder: &Path) -> std::io::Result<()> {
     names.sort_unstable_by(|a, b| b.cmp(a));
     let mut whole = 0;
     for name in names {
-        let is_whole = name.ends_with(".db");
+        let is_whole = Path::new(&name).extension().is_some_and(|extension| extension == "db");
         whole += usize::from(is_whole);
         let is_old = if is_whole { whole > BACKUPS_MAX } else { whole > 0 };
         if is_old && let Err(error) = std::fs::remove_file(folder.join(&name)) {

@@ -42,10 +42,9 @@ impl Failure<'_> {
                 Verdict::Prepare
             }
             Some(error) if is_shutdown(error) && !writes => Verdict::Again,
-            Some(_) => Verdict::Final,
             // A read has no effects, so another connection may answer it; neither has what was never sent.
             None if self.error.is_closed() && (!writes || !self.sent) => Verdict::Again,
-            None => Verdict::Final,
+            _ => Verdict::Final,
         }
     }
 
