@@ -30,7 +30,7 @@ use nephos_model::id::{Id, IdMint};
 use nephos_model::region::Region;
 use nephos_model::{Clock, Entropy, Timestamp};
 use nephos_store::Store;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::plan::After;
 use crate::settings::Settings;
@@ -51,6 +51,7 @@ struct Inner {
     regions: Vec<(Region, Arc<dyn Driver>)>,
     running: Arc<idempotency::Running>,
     work: Notify,
+    looks: watch::Sender<usize>,
     pending: Notify,
     operations: broadcast::Sender<nephos_model::id::OperationId>,
     owner: String,
@@ -90,6 +91,7 @@ impl Cloud {
             regions,
             running: Arc::default(),
             work: Notify::new(),
+            looks: watch::Sender::new(0),
             pending: Notify::new(),
             operations: broadcast::channel(OPERATION_NEWS_MAX).0,
             owner,
@@ -119,6 +121,11 @@ impl Cloud {
     /// A new identifier, greater than every one before it.
     pub fn id<T: Id>(&self) -> T {
         T::from_raw(IdMint::new(&self.0.last_id, self.clock(), self.entropy()).next())
+    }
+
+    /// How many looks at computes are under way in this process.
+    pub fn looks(&self) -> watch::Receiver<usize> {
+        self.0.looks.subscribe()
     }
 
     /// Every region with its driver.

@@ -23,6 +23,8 @@ use crate::{SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
 const IDLE_TASKS: usize = 4;
+/// Real time that looks at computes may take.
+const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Moves of the clock after which a test gives up waiting for something to become true.
 const MOVES_MAX: u32 = 400;
 
@@ -147,8 +149,19 @@ impl World {
             if let Some(value) = done().await {
                 return value;
             }
+            self.quiet().await;
             self.clock.advance_settled(Duration::from_millis(500), IDLE_TASKS).await;
         }
         panic!("it did not become true in {MOVES_MAX} moves of the clock");
+    }
+
+    /// Waits until no look at a compute is under way: their work with the database takes real time.
+    ///
+    /// # Panics
+    /// When they take longer than any test should.
+    async fn quiet(&self) {
+        let mut looks = self.cloud.looks();
+        let quiet = tokio::time::timeout(QUIET_MAX, looks.wait_for(|looks| *looks == 0)).await;
+        assert!(quiet.is_ok(), "looks at computes do not end");
     }
 }

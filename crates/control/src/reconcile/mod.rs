@@ -66,6 +66,22 @@ pub(crate) fn machine(c: &Compute, image: Image, now: Timestamp) -> Machine {
     }
 }
 
+/// Counts a look for as long as it is under way.
+struct Counted(Cloud);
+
+impl Counted {
+    fn new(cloud: &Cloud) -> Self {
+        cloud.0.looks.send_modify(|looks| *looks += 1);
+        Self(cloud.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.0.looks.send_modify(|looks| *looks -= 1);
+    }
+}
+
 /// How a look ended.
 enum Looked {
     /// Look again then, after so many failed looks in a row.
@@ -117,9 +133,10 @@ impl Cloud {
                     }
                 }
                 let cloud = self.clone();
+                let counted = Counted::new(&cloud);
                 looks.spawn(async move {
                     cloud.look(work, until).await;
-                    drop(slot);
+                    drop((slot, counted));
                     cloud.0.work.notify_one();
                 });
             }
