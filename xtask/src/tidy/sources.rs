@@ -185,8 +185,9 @@ fn product_lines(text: &str) -> usize {
     tests.unwrap_or(lines.len())
 }
 
+/// Tests, benchmarks and examples: nothing of them is in a released binary.
 fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/")
+    path.contains("/tests/") || path.ends_with("/tests.rs") || path.contains("/benches/") || path.contains("/examples/")
 }
 
 fn is_comment(line: &str) -> bool {
