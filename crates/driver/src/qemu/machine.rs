@@ -41,6 +41,10 @@ const OVERLAY_DEADLINE_MS: u64 = 20_000;
 const PRESS_AGAIN_MS: u64 = 2_000;
 /// Milliseconds after which it is worth looking again at a machine that is held or on its way.
 const LOOK_AGAIN_MS: u64 = 1_000;
+/// Looks at a port that is taken before another one is chosen.
+const PORT_LOOKS_MAX: u32 = 40;
+/// Milliseconds between them.
+const PORT_LOOK_MS: u64 = 50;
 /// Open files for QEMU.
 const QEMU_FILES_MAX: u64 = 1_024;
 const GIB: u64 = 1 << 30;
@@ -407,8 +411,12 @@ impl Inner {
 
     /// The record with a port that can be had now: somebody else may have taken the one it had.
     async fn with_free_port(&self, id: ComputeId, record: Record) -> Result<Record, DriverError> {
-        if network::is_free(record.port) {
-            return Ok(record);
+        // passt goes a moment after the QEMU it served.
+        for _ in 0..PORT_LOOKS_MAX {
+            if network::is_free(record.port) {
+                return Ok(record);
+            }
+            self.clock.sleep(Duration::from_millis(PORT_LOOK_MS)).await;
         }
         let record = {
             let mut records = lock(&self.records);
