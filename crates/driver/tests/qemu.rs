@@ -1,7 +1,7 @@
 //! The QEMU driver with a real QEMU and the small image: the life of a machine, its restarts and its accidents.
 //!
 //! The image is taken from `NEPHOS_TEST_IMAGE_DIR`, or made by `scripts/image` into the target folder, once.
-#![allow(clippy::disallowed_methods)] // a real machine needs the real time
+#![allow(clippy::disallowed_methods, clippy::unwrap_used)] // a real machine needs the real time; helpers may panic
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nephos_driver::conformance::{self, Fixture};
-use nephos_driver::qemu::{Format, Options, Qemu};
-use nephos_driver::{Driver, Goal, Halt, Machine, Seen, Stop};
+use nephos_driver::qemu::images::ImageError;
+use nephos_driver::qemu::{Format, HeaderError, Network, Options, Qemu, Verdict};
+use nephos_driver::{Availability, Driver, DriverError, Goal, Halt, Machine, Seen, Stop};
 use nephos_model::clock::Sleep;
 use nephos_model::compute::Address;
 use nephos_model::id::{ComputeId, EnvironmentId, Id, ImageId, Raw};
@@ -73,7 +74,7 @@ impl World {
         options.runtime_dir = dir.path().join("run");
         change(&mut options);
         let driver = Qemu::open(options.clone(), clock.clone(), Arc::new(Random)).unwrap();
-        let image = small_image(&driver, &*clock).await;
+        let image = small_image(&driver, &clock).await;
         let done = Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-f"])
             .arg(dir.path().join("key"))
@@ -392,5 +393,157 @@ async fn the_life_of_a_machine() {
     world.driver.discard(machine.id).await.unwrap();
     world.driver.discard(machine.id).await.unwrap();
     assert_eq!(world.driver.machines().await.unwrap(), []);
+    world.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn private_networks_are_apart() {
+    let world = World::new().await;
+    let here = world.machine("here", world.environment);
+    let there = world.machine("there", world.environment);
+    let elsewhere = world.machine("elsewhere", environment());
+    let (here_address, here_key) = world.run(&here, 1).await;
+    let (there_address, there_key) = world.run(&there, 1).await;
+    let (elsewhere_address, elsewhere_key) = world.run(&elsewhere, 1).await;
+    let there_ip = there_address.private_ip.clone().unwrap();
+    assert_ne!(here_address.private_ip, there_address.private_ip);
+
+    world.says(&there_address, &there_key, "true").await;
+    let ping = format!("ping -c 3 -w 10 {there_ip} >/dev/null && echo reached || echo lost");
+    assert_eq!(world.says(&here_address, &here_key, &ping).await, "reached");
+    assert_eq!(world.says(&elsewhere_address, &elsewhere_key, &ping).await, "lost");
+    for machine in [here, there, elsewhere] {
+        world.driver.discard(machine.id).await.unwrap();
+    }
+    world.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_passt_a_guest_is_reached_and_reaches_nothing() {
+    let world = World::with(|options| options.network = Network::Restricted).await;
+    let mut machine = world.machine("alone", world.environment);
+    machine.user_data = Some("#!/bin/sh\necho \"made for $(hostname)\" > /root/greeting\n".to_owned());
+    let (address, host_key) = world.run(&machine, 1).await;
+    world.wait_console(&machine, "nephos: user-data ended with 0").await;
+    assert_eq!(world.says(&address, &host_key, "cat /root/greeting").await, "made for alone");
+    let secret = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    secret.set_nonblocking(true).unwrap();
+    let port = secret.local_addr().unwrap().port();
+    let probe = format!("for a in 10.0.2.2 10.0.2.3; do nc -w 2 $a {port} </dev/null && echo open; done; true");
+    assert_eq!(world.says(&address, &host_key, &probe).await, "");
+    assert_eq!(secret.accept().map_err(|e| e.kind()).unwrap_err(), std::io::ErrorKind::WouldBlock);
+    world.driver.discard(machine.id).await.unwrap();
+    world.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_does_not_hear_is_cut_off_after_the_deadline() {
+    let mut world = World::with(|options| options.stop_deadline_ms = 1_500).await;
+    let machine = world.machine("deaf", world.environment);
+    world.run(&machine, 1).await;
+    // It is in its firmware still. The server dies in between; the deadline stays where it was.
+    let goal = Goal::Stopped { how: Stop::Graceful };
+    let asked = world.clock.now();
+    assert!(matches!(world.driver.converge(&machine, goal).await.unwrap().seen, Seen::Busy { .. }));
+    world.restart();
+    assert_eq!(world.stopped(&machine, Stop::Graceful).await, Halt::ShutDown);
+    let took = world.clock.now().since(asked);
+    assert!(took >= Duration::from_millis(1_500) && took < Duration::from_secs(10), "{took:?}");
+    world.driver.discard(machine.id).await.unwrap();
+    world.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_on_no_record_is_found_and_ended() {
+    let mut world = World::new().await;
+    let machine = world.machine("lost", world.environment);
+    world.run(&machine, 1).await;
+    let strays = world.processes();
+    let record = world.options.computes_dir().join(machine.id.to_string()).join("process");
+    std::fs::write(&record, "1\n").unwrap();
+    world.restart();
+    assert_eq!(world.driver.observe(&machine).await.unwrap().seen, Seen::Stopped { why: Halt::Fresh });
+    world.run(&machine, 1).await;
+    assert!(strays.iter().all(|pid| !world.processes().contains(pid)));
+
+    // Not even a directory: the process table is enough.
+    std::fs::remove_dir_all(record.parent().unwrap()).unwrap();
+    world.restart();
+    assert_eq!(world.driver.machines().await.unwrap(), [machine.id]);
+    world.driver.discard(machine.id).await.unwrap();
+    assert_eq!(world.driver.machines().await.unwrap(), []);
+    world.assert_nothing_left();
+}
+
+#[tokio::test]
+async fn a_host_without_qemu_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new(dir.path());
+    options.runtime_dir = dir.path().join("run");
+    options.qemu_binary = "/no/such/qemu".into();
+    let clock = Arc::new(Wall(Instant::now()));
+    let driver = Qemu::open(options, clock, Arc::new(Random)).unwrap();
+    let unavailable = |driver: &Qemu| match driver.host().availability {
+        Availability::Unavailable(why) => why,
+        Availability::Available => panic!("available without QEMU"),
+    };
+    assert!(unavailable(&driver).contains("apt-get install qemu-system-x86"));
+    let findings = driver.findings().await;
+    let qemu = findings.iter().find(|f| f.name == "qemu").unwrap();
+    assert_eq!(qemu.verdict, Verdict::Missing);
+    assert!(qemu.mend.as_ref().unwrap().contains("apt-get install"));
+    assert!(unavailable(&driver).contains("apt-get install qemu-system-x86"));
+    assert_eq!(driver.machines().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_that_could_hurt_are_refused() {
+    let world = World::new().await;
+    let images = world.driver.images();
+    let (dir, clock) = (world.dir.path(), &*world.clock);
+    let stored = || std::fs::read_dir(world.options.images_dir()).unwrap().count();
+    let before = stored();
+    let tool = |arguments: &[&str]| {
+        assert!(Command::new("qemu-img").args(arguments).current_dir(dir).output().unwrap().status.success());
+    };
+    tool(&["create", "-f", "qcow2", "good.qcow2", "16M"]);
+    tool(&["create", "-f", "qcow2", "-F", "qcow2", "-b", "good.qcow2", "backed.qcow2"]);
+    tool(&["create", "-f", "qcow2", "-o", "data_file=elsewhere", "outside.qcow2", "16M"]);
+    tool(&["create", "-f", "qcow2", "huge.qcow2", "3T"]);
+    std::fs::write(dir.join("plain"), vec![b'x'; 1 << 20]).unwrap();
+    let mut cut = std::fs::read(dir.join("good.qcow2")).unwrap();
+    cut.truncate(112);
+    std::fs::write(dir.join("cut.qcow2"), cut).unwrap();
+
+    let add = |name: &str, format| {
+        let path = dir.join(name);
+        async move { images.add_disk(&path, format, clock, &Random).await }
+    };
+    assert!(matches!(
+        add("backed.qcow2", Format::Qcow2).await,
+        Err(ImageError::Header { why: HeaderError::Backing, .. })
+    ));
+    assert!(matches!(
+        add("outside.qcow2", Format::Qcow2).await,
+        Err(ImageError::Header { why: HeaderError::DataFile, .. })
+    ));
+    assert!(matches!(add("plain", Format::Qcow2).await, Err(ImageError::Header { why: HeaderError::NotQcow2, .. })));
+    assert!(matches!(add("huge.qcow2", Format::Qcow2).await, Err(ImageError::TooLargeDisk { .. })));
+    assert!(matches!(add("cut.qcow2", Format::Qcow2).await, Err(ImageError::Tool { .. })));
+    assert!(matches!(add(".", Format::Qcow2).await, Err(ImageError::NotAFile(_))));
+    assert!(matches!(add("absent", Format::Qcow2).await, Err(ImageError::Source { .. })));
+    assert_eq!(stored(), before);
+
+    let raw = add("plain", Format::Raw).await.unwrap();
+    assert_eq!((raw.virtual_bytes, raw.min_disk_gib), (1 << 20, 1));
+    let good = add("good.qcow2", Format::Qcow2).await.unwrap();
+    assert_eq!(add("good.qcow2", Format::Qcow2).await.unwrap(), good);
+    assert_eq!(stored(), before + 2);
+
+    // A machine whose image is gone is refused with the way out.
+    let mut machine = world.machine("web-1", world.environment);
+    machine.image.checksum = "0".repeat(64);
+    let refused = world.driver.converge(&machine, Goal::Running { boot: 1 }).await.unwrap_err();
+    assert!(matches!(&refused, DriverError::Refused(why) if why.contains("nephos image add")), "{refused}");
     world.assert_nothing_left();
 }

@@ -60,11 +60,11 @@ fn entry(name: &[u8], first: usize, length: usize, flags: u8, extensions: &[u8])
     out.extend(both16(1));
     out.push(byte(name.len()));
     out.extend(name);
-    if name.len() % 2 == 0 {
+    if name.len().is_multiple_of(2) {
         out.push(0);
     }
     out.extend(extensions);
-    if out.len() % 2 == 1 {
+    if !out.len().is_multiple_of(2) {
         out.push(0);
     }
     out[0] = byte(out.len());

@@ -281,13 +281,11 @@ impl Inner {
         let Some(Started { boot, process: Some(process) }) = started else { return self.see(id).await };
         let now = self.clock.now();
         let deadline = Duration::from_millis(self.options.stop_deadline_ms);
-        let since = match self.stopping_since(id, boot)? {
-            Some(since) => since,
-            None => {
-                home.write_stopping(boot, now).map_err(|e| failed("the stop of a machine can't be written down", e))?;
-                now
-            }
-        };
+        let asked = self.stopping_since(id, boot)?;
+        if asked.is_none() {
+            home.write_stopping(boot, now).map_err(|e| failed("the stop of a machine can't be written down", e))?;
+        }
+        let since = asked.unwrap_or(now);
         if how == Stop::Graceful && now < since.plus(deadline) {
             if let Some(link) = lock(&self.links).get(&id) {
                 link.order(Order::PowerDown);

@@ -16,6 +16,7 @@ use super::images::{said, tool_identity};
 use super::kvm;
 use super::network::start_passt;
 use super::options::{Accelerator, Network, Options};
+use super::process::{Exit, Process};
 use super::run::{Output, RunError, run};
 use super::sys::Cage;
 use crate::{Availability, Host};
@@ -259,14 +260,12 @@ async fn try_passt(path: &Path, options: &Options, clock: &dyn Clock) -> Result<
     let port =
         options.port_range.clone().find(|port| super::network::is_free(*port)).unwrap_or(*options.port_range.start());
     let (mut child, ours) = start_passt(path, port, tool_identity(options.uid_base), log).map_err(|e| e.to_string())?;
+    let process = Process::of(child.id().cast_signed());
+    let exit = process.and_then(|process| Exit::new(process.open().ok()?).ok());
     let exited = async {
-        let process = super::process::Process::of(child.id().cast_signed());
-        match process.map(super::process::Process::open) {
-            Some(Ok(fd)) => match super::process::Exit::new(fd) {
-                Ok(exit) => exit.wait().await,
-                Err(_) => std::future::pending().await,
-            },
-            _ => {}
+        // None: it has ended already.
+        if let Some(exit) = exit {
+            exit.wait().await;
         }
     };
     let stayed = tokio::select! {

@@ -1,6 +1,8 @@
 //! The NoCloud seed: what a guest learns about itself at its first boot. An ISO 9660 volume `cidata` that cloud-init and
 //! the small image read alike.
 
+use std::fmt::Write;
+
 use super::host_key::HostKey;
 use super::iso;
 
@@ -56,7 +58,7 @@ impl Seed<'_> {
         if !self.ssh_keys.is_empty() {
             text.push_str("public-keys:\n");
             for key in self.ssh_keys {
-                text.push_str(&format!("  - {}\n", quoted(key)));
+                let _ = writeln!(text, "  - {}", quoted(key));
             }
         }
         text
@@ -66,9 +68,9 @@ impl Seed<'_> {
     fn vendor_data(&self) -> String {
         let mut text = "#cloud-config\nssh_keys:\n  ed25519_private: |\n".to_owned();
         for line in self.host_key.private_pem().lines() {
-            text.push_str(&format!("    {line}\n"));
+            let _ = writeln!(text, "    {line}");
         }
-        text.push_str(&format!("  ed25519_public: {}\n", quoted(&self.host_key.public_line())));
+        let _ = writeln!(text, "  ed25519_public: {}", quoted(&self.host_key.public_line()));
         // The root partition and its file system fill the disk, which is larger than the image's.
         text.push_str("growpart:\n  mode: auto\n  devices: [\"/\"]\n");
         text
@@ -77,19 +79,20 @@ impl Seed<'_> {
     fn network_config(&self) -> String {
         let mut text = "version: 2\nethernets:\n".to_owned();
         for interface in self.interfaces {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "  {}:\n    match:\n      macaddress: {}\n    addresses:\n      - {}\n",
                 interface.name,
                 quoted(&interface.mac),
                 quoted(&interface.address)
-            ));
+            );
             if let Some(gateway) = &interface.gateway {
-                text.push_str(&format!("    gateway4: {}\n", quoted(gateway)));
+                let _ = writeln!(text, "    gateway4: {}", quoted(gateway));
             }
             if !interface.nameservers.is_empty() {
                 text.push_str("    nameservers:\n      addresses:\n");
                 for server in &interface.nameservers {
-                    text.push_str(&format!("        - {}\n", quoted(server)));
+                    let _ = writeln!(text, "        - {}", quoted(server));
                 }
             }
         }
@@ -105,7 +108,7 @@ fn quoted(text: &str) -> String {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
             c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
         }

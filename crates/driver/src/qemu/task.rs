@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use nephos_model::Clock;
 use nephos_model::id::ComputeId;
-use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, watch};
@@ -308,7 +307,7 @@ impl Task {
         }
         if matches!(&*self.status.borrow(), Status::Paused(_)) {
             let answer = qmp.execute("query-status", None, &*clock).await?;
-            if answer["status"] == Value::from("io-error") {
+            if answer["status"] == "io-error" {
                 qmp.execute("cont", None, &*clock).await?;
             }
             self.look(qmp).await?;
