@@ -16,6 +16,8 @@ const OUTPUT_BYTES_MAX: u64 = 256 * 1024;
 pub struct Output {
     /// Whether it ended with status 0.
     pub success: bool,
+    /// Its status, unless a signal ended it.
+    pub code: Option<i32>,
     /// Its standard output.
     pub stdout: String,
     /// Its standard error.
@@ -77,7 +79,7 @@ pub async fn run(mut command: Command, cage: Cage, deadline_ms: u64, clock: &dyn
             return Err(RunError::Loud { program: program.clone() });
         };
         let status = child.wait().await.map_err(read)?;
-        Ok(Output { success: status.success(), stdout, stderr })
+        Ok(Output { success: status.success(), code: status.code(), stdout, stderr })
     };
     tokio::select! {
         output = work => output,
