@@ -2,18 +2,23 @@
 //!
 //! Deliberately not here: anything a released binary needs.
 
+mod openapi;
 mod tidy;
 
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: cargo xtask CHORE
 
+  openapi [--check]
+          write the OpenAPI documents into openapi/; with --check only compare them
   tidy    check layering, sizes, bans, module headers, texts and links; ends with 1 when something is wrong";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
+        ["openapi"] => openapi::write(),
+        ["openapi", "--check"] => openapi::check(),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] | [] => {
             eprintln!("{USAGE}");

@@ -16,6 +16,7 @@ use nephos_model::ssh_key::PublicKey;
 use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
 use nephos_store::Statement;
+pub use nephos_store::compute::Filter;
 
 use crate::caller::{Caller, ComputeRead, ComputeWrite, Grant};
 use crate::operation::end;

@@ -4,6 +4,7 @@ use nephos_model::Fault;
 use nephos_model::event::Event;
 use nephos_model::page::{Listed, Page};
 use nephos_store as store;
+pub use nephos_store::event::Filter;
 
 use crate::caller::{EventRead, Grant};
 use crate::{Cloud, fault};

@@ -10,6 +10,7 @@ use nephos_model::id::{Id, OperationId};
 use nephos_model::operation::{Kind, Operation, Status, Step};
 use nephos_model::page::{Listed, Page};
 use nephos_store as store;
+pub use nephos_store::operation::Filter;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::caller::{Grant, OperationRead, OperationWrite};

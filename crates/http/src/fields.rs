@@ -2,13 +2,15 @@
 //!
 //! What a field may hold is decided here; what it means together with the state of the cloud is decided in control.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use nephos_model::label::{self, LABELS_MAX};
 use nephos_model::name::{Hostname, LABEL_CHARS_MAX, TITLE_CHARS_MAX, Title};
 use nephos_model::scope::Scopes;
 use nephos_model::ssh_key::{PUBLIC_KEY_CHARS_MAX, PublicKey};
-use nephos_model::{Detail, Timestamp};
+use nephos_model::{Detail, Fault, Timestamp};
 use serde_json::{Value, json};
 
 use crate::json::{Json, brief, pointer_step};
@@ -211,22 +213,35 @@ impl Body {
         }
     }
 
-    /// The pairs of a labels field, sorted by key; `None` when absent or `null`.
-    pub fn labels(&self, name: &str) -> Option<Vec<(String, String)>> {
+    /// The pairs of a labels field; `None` when absent or `null`.
+    pub fn labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
         match self.get(name) {
             Some(Json::Object(members)) => {
-                let mut pairs: Vec<_> = members
-                    .iter()
-                    .filter_map(|(key, value)| match value {
-                        Json::String(value) => Some((key.clone(), value.clone())),
-                        _ => None,
-                    })
-                    .collect();
-                pairs.sort();
-                Some(pairs)
+                let pair = |(key, value): &(String, Json)| match value {
+                    Json::String(value) => Some((key.clone(), value.clone())),
+                    _ => None,
+                };
+                Some(members.iter().filter_map(pair).collect())
             }
             _ => None,
         }
+    }
+
+    /// The value of a text field that the table requires, in the type that the field's kind has checked already.
+    ///
+    /// # Errors
+    /// A 500 when kind and type disagree: a defect.
+    pub fn parsed<T: FromStr>(&self, name: &str) -> Result<T, Fault> {
+        self.maybe_parsed(name)?.ok_or_else(|| Fault::internal(format!("the field {name} was not required")))
+    }
+
+    /// As [`Body::parsed`]; `None` when absent or `null`.
+    ///
+    /// # Errors
+    /// As [`Body::parsed`].
+    pub fn maybe_parsed<T: FromStr>(&self, name: &str) -> Result<Option<T>, Fault> {
+        let parse = |text: &str| text.parse().map_err(|_| Fault::internal(format!("the field {name} was not checked")));
+        self.text(name).map(parse).transpose()
     }
 
     /// Whether `null` or a value was sent for a field.
@@ -333,7 +348,6 @@ impl Kind {
                 Some(("too_long", format!("must have at most {bytes_max} bytes")))
             }
             Self::Text { .. } if text.contains('\0') => invalid(&"must not hold the character NUL"),
-            Self::Text { .. } => None,
             Self::Id(prefix) => (!is_id(prefix, text)).then(|| {
                 ("invalid_id", format!("must be an id that starts with \"{prefix}_\" followed by 26 characters"))
             }),
@@ -357,7 +371,7 @@ impl Kind {
                 .parse::<nephos_model::scope::Scope>()
                 .err()
                 .map(|()| ("invalid_value", "must be a scope such as compute:read or project:write".to_owned())),
-            Self::Bool | Self::Integer { .. } | Self::Labels | Self::List { .. } => None,
+            Self::Text { .. } | Self::Bool | Self::Integer { .. } | Self::Labels | Self::List { .. } => None,
         }
     }
 
@@ -477,7 +491,7 @@ mod tests {
         assert_eq!(body.sent("note"), Sent::Null);
         assert_eq!(body.sent("policy"), Sent::Absent);
         assert_eq!(body.sent("expires_at"), Sent::Value("2030-01-31T12:00:00+02:00"));
-        assert_eq!(body.labels("labels").unwrap()[0], ("a".to_owned(), "1".to_owned()));
+        assert_eq!(body.labels("labels").unwrap()["a"], "1");
         assert_eq!(body.integer("grace"), Some(3));
     }
 

@@ -146,6 +146,7 @@ pub fn pointer_step(out: &mut String, step: &str) {
 /// Line and column, both from 1, of the byte at `offset`; columns count characters.
 fn place(bytes: &[u8], offset: usize) -> (usize, usize) {
     let before = &bytes[..offset.min(bytes.len())];
+    #[allow(clippy::naive_bytecount)] // once for a refused body
     let line = before.iter().filter(|b| **b == b'\n').count() + 1;
     let start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
     // Bytes of the form 10xxxxxx continue a character.

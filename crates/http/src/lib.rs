@@ -3,9 +3,25 @@
 //! This crate owns everything between a socket and a use-case: the order in which a request is decided, parsing,
 //! rendering, the endpoint table and what derives from it. It decides nothing about resources; that is control's.
 
+pub mod app;
 pub mod budget;
+pub mod call;
+pub mod endpoint;
 pub mod fields;
+pub mod gate;
+pub mod handle;
+pub mod headers;
+mod held;
 pub mod json;
+pub mod mount;
+mod noun;
+pub mod openapi;
+mod order;
 pub mod query;
 pub mod reply;
+pub mod serve;
 pub mod surface;
+
+pub use app::{App, Config, Peer};
+pub use handle::handle;
+pub use serve::serve;

@@ -2,19 +2,17 @@
 //!
 //! Strict: an unknown parameter, one that is sent twice, and a value outside its range are a 400 that names them all.
 
+use std::str::FromStr;
+
 use nephos_model::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, Start};
 use nephos_model::{Detail, Fault, label};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::fields::{Kind, is_id};
 use crate::json::brief;
 
 /// The greatest page number.
 pub const PAGE_MAX: u32 = u32::MAX;
-/// Seconds that a long poll waits at most.
-pub const WAIT_S_MAX: i64 = 60;
-/// Labels in one filter at most.
-pub const LABEL_FILTERS_MAX: usize = 8;
 
 /// One query parameter.
 #[derive(Debug, Clone, Copy)]
@@ -23,16 +21,14 @@ pub struct Parameter {
     pub name: &'static str,
     /// What it may hold.
     pub kind: Kind,
-    /// Whether it may be sent several times, each narrowing further.
-    pub repeated: bool,
     /// A sentence for the reference.
     pub summary: &'static str,
 }
 
 impl Parameter {
-    /// A parameter that may be sent once.
+    /// A parameter; it may be sent once.
     pub const fn new(name: &'static str, kind: Kind, summary: &'static str) -> Self {
-        Self { name, kind, repeated: false, summary }
+        Self { name, kind, summary }
     }
 
     /// The JSON Schema (2020-12) of the parameter.
@@ -44,7 +40,7 @@ impl Parameter {
         if self.name == "page" {
             schema["default"] = 1.into();
         }
-        if self.repeated { json!({"type": "array", "items": schema, "maxItems": LABEL_FILTERS_MAX}) } else { schema }
+        schema
     }
 }
 
@@ -63,13 +59,12 @@ pub const AFTER: Parameter = Parameter::new(
     Kind::Reference("the item before the page"),
     "The id that the page comes after: constant cost at any depth, and it works when its resource is gone.",
 );
-/// `label`: a filter that may be repeated.
-pub const LABEL: Parameter = Parameter {
-    name: "label",
-    kind: Kind::Text { bytes_max: 2 * label::LABEL_CHARS_MAX + 1 },
-    repeated: true,
-    summary: "Only resources with this label, as `key:value`; may be repeated, all must hold.",
-};
+/// `label`: a filter.
+pub const LABEL: Parameter = Parameter::new(
+    "label",
+    Kind::Text { bytes_max: 2 * label::LABEL_CHARS_MAX + 1 },
+    "Only resources with this label, as `key:value`.",
+);
 /// `dry_run`: everything is checked, nothing is done.
 pub const DRY_RUN: Parameter =
     Parameter::new("dry_run", Kind::Bool, "Checks everything and tells the price, and does nothing.");
@@ -116,13 +111,11 @@ impl Query {
 
     fn take(&mut self, parameter: &Parameter, value: String, problems: &mut Vec<Detail>) {
         let name = parameter.name;
-        let times = self.pairs.iter().filter(|(n, _)| *n == name).count();
-        let most = if parameter.repeated { LABEL_FILTERS_MAX } else { 1 };
-        if times >= most {
+        if self.has(name) {
             problems.push(Detail::parameter(
                 name,
                 "repeated",
-                format!("The parameter \"{name}\" is sent more than {}.", if most == 1 { "once" } else { "8 times" }),
+                format!("The parameter \"{name}\" is sent more than once."),
             ));
             return;
         }
@@ -169,10 +162,14 @@ impl Query {
         self.text(name)?.parse().ok()
     }
 
-    /// The pairs of the `label` parameters.
-    pub fn labels(&self) -> Vec<(String, String)> {
-        let labels = self.pairs.iter().filter(|(name, _)| *name == "label");
-        labels.filter_map(|(_, value)| value.split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    /// A parameter in the type that its kind has checked already.
+    pub fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
+        self.text(name)?.parse().ok()
+    }
+
+    /// Key and value of the `label` parameter.
+    pub fn label(&self) -> Option<(String, String)> {
+        self.text("label")?.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()))
     }
 
     /// The page that is asked for; `prefix` is that of the listed ids.
@@ -180,7 +177,6 @@ impl Query {
     /// # Errors
     /// A 400 when `after` is no id of that kind.
     pub fn page(&self, prefix: &str) -> Result<Page, Fault> {
-        let limit = self.integer("limit").and_then(|n| u32::try_from(n).ok()).unwrap_or(LIMIT_DEFAULT);
         let start = match self.text("after") {
             Some(id) if is_id(prefix, id) => Start::After(id.to_owned()),
             Some(_) => {
@@ -192,9 +188,23 @@ impl Query {
                     ),
                 )));
             }
-            None => Start::Number(self.integer("page").and_then(|n| u32::try_from(n).ok()).unwrap_or(1)),
+            None => self.number(),
         };
-        Ok(Page { start, limit })
+        Ok(Page { start, limit: self.limit() })
+    }
+
+    /// The page of a list whose items have no ids: `after` is a name.
+    pub fn page_by_name(&self) -> Page {
+        let start = self.text("after").map_or_else(|| self.number(), |name| Start::After(name.to_owned()));
+        Page { start, limit: self.limit() }
+    }
+
+    fn number(&self) -> Start {
+        Start::Number(self.integer("page").and_then(|n| u32::try_from(n).ok()).unwrap_or(1))
+    }
+
+    fn limit(&self) -> u32 {
+        self.integer("limit").and_then(|n| u32::try_from(n).ok()).unwrap_or(LIMIT_DEFAULT)
     }
 
     /// The query without `page`, `after` and `limit`, encoded again, each part followed by `&`: for `Link`.
@@ -289,13 +299,12 @@ mod tests {
 
     #[test]
     fn parameters_are_decoded() {
-        let query = Query::parse(Some("name=a%20b%C3%A9+c&label=tier:web&label=x:&limit=5&page=2&dry_run=true"), TABLE)
-            .unwrap();
+        let query = Query::parse(Some("name=a%20b%C3%A9+c&label=tier:web&limit=5&page=2&dry_run=true"), TABLE).unwrap();
         assert_eq!(query.text("name"), Some("a bé c"));
-        assert_eq!(query.labels(), [("tier".to_owned(), "web".to_owned()), ("x".to_owned(), String::new())]);
+        assert_eq!(query.label(), Some(("tier".to_owned(), "web".to_owned())));
         assert_eq!(query.page("prj").unwrap(), Page { start: Start::Number(2), limit: 5 });
         assert!(query.flag("dry_run"));
-        assert_eq!(query.filters(), "name=a%20b%C3%A9%20c&label=tier:web&label=x:&dry_run=true&");
+        assert_eq!(query.filters(), "name=a%20b%C3%A9%20c&label=tier:web&dry_run=true&");
         assert_eq!(Query::parse(None, TABLE).unwrap().page("prj").unwrap(), Page::default());
     }
 

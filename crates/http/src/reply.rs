@@ -40,6 +40,8 @@ pub enum Shape {
     Accepted,
     /// A report was made: its own shape, in no envelope unless asked for.
     Report,
+    /// A document of another convention, never in an envelope.
+    Document,
 }
 
 impl Shape {
@@ -48,7 +50,7 @@ impl Shape {
         match self {
             Self::Created => 201,
             Self::Accepted => 202,
-            Self::Found | Self::Listed(_) | Self::Updated | Self::Deleted | Self::Report => 200,
+            Self::Found | Self::Listed(_) | Self::Updated | Self::Deleted | Self::Report | Self::Document => 200,
         }
     }
 }
@@ -134,6 +136,11 @@ impl Reply {
     /// A report in its own shape.
     pub fn report(view: &impl Serialize) -> Self {
         Self::new(Shape::Report, text(view))
+    }
+
+    /// A document of another convention, as JSON text.
+    pub fn document(text: String) -> Self {
+        Self::new(Shape::Document, text)
     }
 
     /// With the entity tag of a row's version.

@@ -136,6 +136,7 @@ mod tests {
             (Shape::Deleted, "{\"deleted\":true}"),
             (Shape::Accepted, "{}"),
             (Shape::Report, "{}"),
+            (Shape::Document, "{}"),
         ];
         let mut lines = Vec::new();
         for surface in BOTH {

@@ -10,4 +10,5 @@ pub mod world;
 pub use clock::WorldClock;
 pub use duration::Durations;
 pub use entropy::SeededEntropy;
+pub use nephos_store::Engine;
 pub use world::World;

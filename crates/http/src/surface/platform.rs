@@ -38,6 +38,7 @@ impl Surface for Platform {
                 }
                 out.push_str("}}");
             }
+            Shape::Document => out.push_str(&reply.data),
             shape if stamp.envelope || *shape == Shape::Found => {
                 out.push_str("{\"data\":");
                 out.push_str(&reply.data);

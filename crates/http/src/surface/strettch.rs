@@ -20,6 +20,9 @@ impl Surface for Strettch {
     }
 
     fn reply(&self, reply: &Reply, stamp: &Stamp<'_>) -> String {
+        if reply.shape == Shape::Document {
+            return reply.data.clone();
+        }
         let mut out = String::with_capacity(reply.data.len() + 240);
         out.push_str("{\"success\":true,\"message\":");
         write_string(&mut out, stamp.message);

@@ -1,0 +1,98 @@
+//! What every request shares: the control plane, the configuration of the listener, the router.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderMap;
+use nephos_control::Cloud;
+
+use crate::endpoint::Router;
+use crate::gate::Gate;
+use crate::held::Held;
+use crate::openapi::Documents;
+
+/// What the operator decided about HTTP.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Scheme and authority under which clients reach the installation, without a slash at the end.
+    pub origin: String,
+    /// Host names whose `/v1` is the sandbox.
+    pub sandbox_hosts: Vec<String>,
+    /// Origins whose scripts may call the API; `*` is any. None by default.
+    pub cors_origins: Vec<String>,
+    /// Whether a proxy in front appends the client's address to `X-Forwarded-For`.
+    pub behind_proxy: bool,
+}
+
+/// Who sent a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer {
+    /// The address of the other end of the connection.
+    pub address: IpAddr,
+}
+
+/// The application that answers requests.
+#[derive(Debug)]
+pub struct App {
+    pub(crate) cloud: Cloud,
+    pub(crate) gate: Arc<dyn Gate>,
+    pub(crate) config: Config,
+    pub(crate) router: Router,
+    pub(crate) documents: Documents,
+    pub(crate) held: Held,
+    draining: AtomicBool,
+}
+
+impl App {
+    /// An application over a control plane and a gate.
+    pub fn new(cloud: Cloud, gate: Arc<dyn Gate>, config: Config) -> Arc<Self> {
+        let documents = Documents::new(&config.origin);
+        Arc::new(Self {
+            cloud,
+            gate,
+            config,
+            router: Router::new(),
+            documents,
+            held: Held::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Makes `/readyz` answer 503 from now on.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether requests can be answered now.
+    pub(crate) async fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed) && self.cloud.store().ping().await.is_ok()
+    }
+
+    /// Whether the `Host` is one of the sandbox's.
+    pub(crate) fn is_sandbox_host(&self, headers: &HeaderMap, uri: &http::Uri) -> bool {
+        if self.config.sandbox_hosts.is_empty() {
+            return false;
+        }
+        let host = uri.host().or_else(|| headers.get(http::header::HOST)?.to_str().ok()).unwrap_or_default();
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        self.config.sandbox_hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// The client's address: the connection's, or behind a proxy the last one that the proxy appended.
+    pub(crate) fn address(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
+        if !self.config.behind_proxy {
+            return peer.address;
+        }
+        let last = headers.get_all("x-forwarded-for").iter().next_back();
+        let text = last.and_then(|value| value.to_str().ok()).and_then(|text| text.rsplit(',').next());
+        text.and_then(|text| text.trim().parse().ok()).unwrap_or(peer.address)
+    }
+
+    /// The origin of a request, when scripts from there may call the API.
+    pub(crate) fn allowed_origin<'a>(&self, headers: &'a HeaderMap) -> Option<&'a http::HeaderValue> {
+        let origin = headers.get(http::header::ORIGIN)?;
+        let known = self.config.cors_origins.iter().any(|o| o == "*" || o.as_bytes() == origin.as_bytes());
+        known.then_some(origin)
+    }
+}

@@ -1,0 +1,240 @@
+//! One request on its way through a handler: what was parsed of it, and how its answer is made durable.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nephos_control::Cloud;
+use nephos_control::caller::{Caller, Grant, Permission, Request};
+use nephos_control::idempotency::{Recording, Ticket};
+use nephos_control::plan::{CommitError, Plan, Price};
+use nephos_model::id::{Id, OperationId};
+use nephos_model::{Code, Detail, Fault};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::endpoint::{Endpoint, Need};
+use crate::fields::Body;
+use crate::headers::Tags;
+use crate::mount::Mount;
+use crate::query::Query;
+use crate::reply::{Reply, Shape, etag};
+use crate::surface::Stamp;
+
+/// `Preference-Applied` of an envelope that was asked for.
+pub const ENVELOPE_APPLIED: &str = "envelope=always";
+
+/// One request, parsed.
+#[derive(Debug)]
+pub struct Call {
+    pub(crate) app: Arc<App>,
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) request: Arc<Request>,
+    pub(crate) request_uuid: String,
+    pub(crate) mount: Mount,
+    pub(crate) endpoint: &'static Endpoint,
+    /// The path under the base URL.
+    pub(crate) path: String,
+    /// The `{id}` of the path.
+    pub(crate) segment: String,
+    pub(crate) query: Query,
+    pub(crate) body: Body,
+    pub(crate) if_match: Option<Tags>,
+    pub(crate) if_none_match: Option<Tags>,
+    pub(crate) envelope: bool,
+    pub(crate) ticket: Option<Ticket>,
+}
+
+/// What a handler leaves.
+#[derive(Debug)]
+pub enum Answer {
+    /// Something was read: the reply is yet to be rendered.
+    Read(Reply),
+    /// Something was written, together with this answer.
+    Written(Rendered),
+}
+
+/// A reply as a surface says it.
+#[derive(Debug)]
+pub struct Rendered {
+    /// The status.
+    pub status: u16,
+    /// The body.
+    pub body: Bytes,
+    /// `ETag`.
+    pub etag: Option<String>,
+    /// `Location`.
+    pub location: Option<String>,
+    /// `Preference-Applied`.
+    pub preference_applied: Option<String>,
+    /// `Operation-Id`.
+    pub operation_id: Option<OperationId>,
+    /// `Link`.
+    pub link: Option<String>,
+    /// Whether the body holds a secret.
+    pub secret: bool,
+}
+
+/// A resource that was removed.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Deleted")]
+pub struct DeletedView {
+    /// Always true.
+    pub deleted: bool,
+    /// The id of what was removed.
+    pub id: String,
+}
+
+/// What a dry run found.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "DryRun")]
+pub struct DryRunView {
+    /// Always true.
+    pub dry_run: bool,
+    /// What it would cost; null when it costs nothing.
+    pub price: Option<PriceView>,
+}
+
+/// A price by the hour.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Price")]
+pub struct PriceView {
+    /// ISO 4217.
+    pub currency: String,
+    /// Millionths of the currency for an hour in which it runs.
+    pub running_microunits_per_hour: i64,
+    /// Millionths of the currency for an hour in which it is stopped.
+    pub stopped_microunits_per_hour: i64,
+}
+
+impl Call {
+    /// The control plane.
+    pub fn cloud(&self) -> &Cloud {
+        &self.app.cloud
+    }
+
+    /// The typed permission of the operation, which step 7 has checked already.
+    ///
+    /// # Errors
+    /// A 500 when the table names another permission than the handler: a defect that the authorization test finds.
+    pub fn grant<P: Permission>(&self) -> Result<Grant<P>, Fault> {
+        if self.endpoint.need != Some(Need::of::<P>()) {
+            return Err(Fault::internal(format!("{} checks another permission than its handler", self.endpoint.id)));
+        }
+        self.caller.permit::<P>(&self.request)
+    }
+
+    /// The `{id}` of the path; a malformed one is the same 404 as an unknown one.
+    ///
+    /// # Errors
+    /// That 404.
+    pub fn id<T: Id>(&self, noun: &str) -> Result<T, Fault> {
+        self.segment.parse().map_err(|_| Fault::not_found(noun))
+    }
+
+    /// Refuses a change of a resource whose state is not the one that `If-Match` names.
+    ///
+    /// # Errors
+    /// That 412.
+    pub fn must_match(&self, version: i64) -> Result<(), Fault> {
+        let current = etag(version);
+        match &self.if_match {
+            Some(tags) if !tags.matches_strongly(&current) => {
+                let detail = Detail::header("if-match", "changed", format!("The entity tag is {current} now."));
+                let message = "The resource has changed since it was read; read it again and decide anew.";
+                Err(Fault { details: vec![detail], ..Fault::new(Code::PreconditionFailed, message) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Answers something that was read.
+    ///
+    /// # Errors
+    /// None; handlers end with this.
+    pub fn read(&self, reply: Reply) -> Result<Answer, CommitError> {
+        Ok(Answer::Read(reply))
+    }
+
+    /// Makes a plan durable together with its answer. With `dry_run` the plan is dropped and its price told.
+    ///
+    /// # Errors
+    /// When a guard of the plan does not hold, or the store can't write.
+    pub async fn commit<T>(&self, plan: Plan<T>, reply: impl FnOnce(&T) -> Reply) -> Result<Answer, CommitError> {
+        if self.query.flag("dry_run") {
+            self.cloud().rehearse(self.caller.tenant, &plan).await?;
+            return self.read(Reply::report(&self.dry_run(plan.price)));
+        }
+        let rendered = self.render(&reply(&plan.value));
+        let record = self.ticket.as_ref().map(|ticket| (ticket, rendered.recording()));
+        self.cloud().commit(plan, record).await?;
+        Ok(Answer::Written(rendered))
+    }
+
+    fn dry_run(&self, price: Option<Price>) -> DryRunView {
+        let price = price.map(|price| PriceView {
+            currency: self.cloud().settings().currency.clone(),
+            running_microunits_per_hour: price.running_microunits_per_hour,
+            stopped_microunits_per_hour: price.stopped_microunits_per_hour,
+        });
+        DryRunView { dry_run: true, price }
+    }
+
+    /// Gives a reply the form of the surface.
+    pub(crate) fn render(&self, reply: &Reply) -> Rendered {
+        let surface = self.mount.surface;
+        let envelope = self.envelope && surface.knows_envelope();
+        let stamp = Stamp {
+            request_id: &self.request_uuid,
+            now: self.cloud().clock().now(),
+            origin: &self.app.config.origin,
+            message: self.endpoint.done,
+            envelope,
+        };
+        Rendered {
+            status: reply.shape.status(),
+            body: Bytes::from(surface.reply(reply, &stamp)),
+            etag: reply.etag.clone(),
+            location: reply.location.as_ref().map(|path| format!("{}{path}", self.mount.base)),
+            preference_applied: envelope.then(|| ENVELOPE_APPLIED.to_owned()),
+            operation_id: reply.operation_id,
+            link: self.link(&reply.shape),
+            secret: reply.secret,
+        }
+    }
+
+    /// `Link` of a list (RFC 8288), with paths that resolve against the request's own URL.
+    fn link(&self, shape: &Shape) -> Option<String> {
+        let Shape::Listed(meta) = shape else { return None };
+        let filters = self.query.filters();
+        let limit = meta.limit;
+        let link = |rest: String, rel: &str| {
+            format!("<{}{}?{filters}{rest}limit={limit}>; rel=\"{rel}\"", self.mount.base, self.path)
+        };
+        let mut links = vec![link(String::new(), "first")];
+        if let Some(page) = meta.page {
+            if page > 1 {
+                links.push(link(format!("page={}&", page - 1), "prev"));
+            }
+            if meta.next.is_some() {
+                links.push(link(format!("page={}&", u64::from(page) + 1), "next"));
+            }
+        } else if let Some(next) = &meta.next {
+            links.push(link(format!("after={next}&"), "next"));
+        }
+        Some(links.join(", "))
+    }
+}
+
+impl Rendered {
+    fn recording(&self) -> Recording {
+        Recording {
+            status: self.status,
+            body: self.body.to_vec(),
+            location: self.location.clone(),
+            etag: self.etag.clone(),
+            preference_applied: self.preference_applied.clone(),
+            is_secret: self.secret,
+        }
+    }
+}

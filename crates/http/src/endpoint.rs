@@ -1,0 +1,259 @@
+//! The one table of operations. The router, `Allow`, the OpenAPI documents and the authorization test derive from it.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use nephos_control::caller::Permission;
+use nephos_control::plan::CommitError;
+use nephos_model::Code;
+use nephos_model::role::Role;
+use nephos_model::scope::Scope;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::call::{Answer, Call};
+use crate::fields::Field;
+use crate::query::Parameter;
+
+/// What a handler gives back.
+pub type Outcome<'a> = Pin<Box<dyn Future<Output = Result<Answer, CommitError>> + Send + 'a>>;
+/// Runs an operation. It may be run again when it lost a race, so it keeps nothing between runs.
+pub type Handler = for<'a> fn(&'a Call) -> Outcome<'a>;
+
+/// What an operation needs of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// The scope.
+    pub scope: Scope,
+    /// The least role.
+    pub role: Role,
+}
+
+impl Need {
+    /// What a permission needs.
+    pub const fn of<P: Permission>() -> Self {
+        Self { scope: P::SCOPE, role: P::ROLE }
+    }
+}
+
+/// The shape of an operation's success.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Success {
+    /// One resource.
+    Found,
+    /// A list.
+    Listed,
+    /// A resource that was made: 201.
+    Created,
+    /// A resource that was changed.
+    Updated,
+    /// The id of a resource that was removed.
+    Deleted,
+    /// An operation that has begun: 202.
+    Accepted,
+    /// A report in its own shape.
+    Report,
+    /// A document of another convention.
+    Document,
+}
+
+impl Success {
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::Created => 201,
+            Self::Accepted => 202,
+            Self::Found | Self::Listed | Self::Updated | Self::Deleted | Self::Report | Self::Document => 200,
+        }
+    }
+}
+
+/// One operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Endpoint {
+    /// Its id: `noun.verb`.
+    pub id: &'static str,
+    /// The HTTP method.
+    pub method: &'static str,
+    /// The path under the base URL; at most one `{id}`.
+    pub path: &'static str,
+    /// What it needs of a credential; `None` is any credential.
+    pub need: Option<Need>,
+    /// A few words for lists of operations.
+    pub summary: &'static str,
+    /// Sentences for the reference.
+    pub description: &'static str,
+    /// The sentence for people in the Strettch envelope.
+    pub done: &'static str,
+    /// Query parameters.
+    pub query: &'static [Parameter],
+    /// Fields of the body; `None` when it takes none.
+    pub body: Option<&'static [Field]>,
+    /// The shape of its success.
+    pub success: Success,
+    /// The schema of what it answers.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// What it can refuse with, beyond what every operation can.
+    pub faults: &'static [Code],
+    /// What runs it.
+    pub handler: Handler,
+}
+
+impl Endpoint {
+    /// An operation that any credential may ask for.
+    pub const fn new(
+        id: &'static str,
+        method: &'static str,
+        path: &'static str,
+        success: Success,
+        schema: fn(&mut SchemaGenerator) -> Schema,
+        handler: Handler,
+    ) -> Self {
+        Self {
+            id,
+            method,
+            path,
+            need: None,
+            summary: "",
+            description: "",
+            done: "",
+            query: &[],
+            body: None,
+            success,
+            schema,
+            faults: &[],
+            handler,
+        }
+    }
+
+    /// What it needs of a credential.
+    #[must_use]
+    pub const fn needs(mut self, need: Need) -> Self {
+        self.need = Some(need);
+        self
+    }
+
+    /// What people read about it: a few words, sentences for the reference, and what is said when it is done.
+    #[must_use]
+    pub const fn told(mut self, summary: &'static str, description: &'static str, done: &'static str) -> Self {
+        self.summary = summary;
+        self.description = description;
+        self.done = done;
+        self
+    }
+
+    /// Its query parameters.
+    #[must_use]
+    pub const fn query(mut self, query: &'static [Parameter]) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// The fields of its body.
+    #[must_use]
+    pub const fn body(mut self, body: &'static [Field]) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// What it can refuse with, beyond what every operation can.
+    #[must_use]
+    pub const fn faults(mut self, faults: &'static [Code]) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Whether it can be repeated safely with an `Idempotency-Key`.
+    pub fn is_idempotent_by_key(&self) -> bool {
+        self.method == "POST"
+    }
+
+    /// The noun of its id.
+    pub fn noun(&self) -> &'static str {
+        self.id.split('.').next().unwrap_or(self.id)
+    }
+
+    /// Whether it takes `dry_run`.
+    pub fn takes_dry_run(&self) -> bool {
+        self.query.iter().any(|p| p.name == "dry_run")
+    }
+
+    /// Whether it only reads.
+    pub fn is_read(&self) -> bool {
+        self.method == "GET"
+    }
+}
+
+/// The schema of a view, for [`Endpoint::schema`].
+pub fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// Every operation.
+pub fn all() -> impl Iterator<Item = &'static Endpoint> {
+    crate::noun::TABLES.iter().flat_map(|table| table.iter())
+}
+
+/// The operations of one path.
+#[derive(Debug, Default, Clone)]
+pub struct Resource {
+    operations: Vec<&'static Endpoint>,
+    /// The value of `Allow`.
+    pub allow: String,
+}
+
+impl Resource {
+    /// The operation for a method; HEAD is served by GET.
+    pub fn method(&self, method: &str) -> Option<&'static Endpoint> {
+        let method = if method == "HEAD" { "GET" } else { method };
+        self.operations.iter().find(|e| e.method == method).copied()
+    }
+}
+
+/// Finds operations by path.
+#[derive(Debug)]
+pub struct Router {
+    paths: matchit::Router<Resource>,
+}
+
+impl Router {
+    /// A router over every operation.
+    ///
+    /// # Panics
+    /// When two paths of the table contradict each other, which any test notices.
+    pub fn new() -> Self {
+        let mut resources: Vec<(&'static str, Resource)> = Vec::new();
+        for endpoint in all() {
+            let known = resources.iter().position(|(path, _)| *path == endpoint.path);
+            let at = known.unwrap_or_else(|| {
+                resources.push((endpoint.path, Resource::default()));
+                resources.len() - 1
+            });
+            resources[at].1.operations.push(endpoint);
+        }
+        let mut paths = matchit::Router::new();
+        for (path, mut resource) in resources {
+            let mut methods: Vec<_> = resource.operations.iter().map(|e| e.method).collect();
+            if methods.contains(&"GET") {
+                methods.push("HEAD");
+            }
+            methods.push("OPTIONS");
+            methods.sort_unstable();
+            resource.allow = methods.join(", ");
+            let inserted = paths.insert(path, resource);
+            assert!(inserted.is_ok(), "{path} contradicts another path: {inserted:?}");
+        }
+        Self { paths }
+    }
+
+    /// The operations of a path under a base URL, and its `{id}` if it has one.
+    pub fn find<'a>(&'a self, path: &'a str) -> Option<(&'a Resource, &'a str)> {
+        let found = self.paths.at(path).ok()?;
+        Some((found.value, found.params.get("id").unwrap_or_default()))
+    }
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
+}

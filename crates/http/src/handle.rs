@@ -1,0 +1,139 @@
+//! From a request to a response: what every response has, whatever was decided.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as HttpBody;
+use http_body_util::Full;
+use nephos_model::id::{Id, RequestId};
+use nephos_model::{Fault, Timestamp};
+
+use crate::app::{App, Peer};
+use crate::mount::{self, Mount, Place};
+use crate::order::{Decided, Trail, brief_path, decide};
+use crate::surface::Stamp;
+
+/// The body of every response.
+pub type ResponseBody = Full<Bytes>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Answers one request. Never fails: what goes wrong is an answer, with a request id, in the path's convention.
+pub async fn handle<B>(app: &Arc<App>, request: Request<B>, peer: Peer) -> Response<ResponseBody>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let started = app.cloud.clock().monotonic();
+    let (parts, body) = request.into_parts();
+    let is_head = parts.method == Method::HEAD;
+    let id: RequestId = app.cloud.id();
+    let place = mount::find(parts.uri.path(), app.is_sandbox_host(&parts.headers, &parts.uri));
+    let mut trail = new_trail(id, place);
+
+    let decided = match public(app, &parts).await {
+        Some(decided) => Ok(decided),
+        None => AssertUnwindSafe(decide(app, &mut trail, place, &parts, body, peer))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Fault::internal("deciding the request panicked"))),
+    };
+    let now = app.cloud.clock().now();
+    let decided = decided.unwrap_or_else(|fault| refuse(app, &mut trail, &fault, now));
+    let elapsed_us = app.cloud.clock().monotonic().saturating_sub(started).as_micros();
+    tracing::info!(
+        target: "nephos::access",
+        request_id = %trail.uuid,
+        client_request_id = crate::headers::client_request_id(&parts.headers),
+        method = %parts.method,
+        path = %brief_path(parts.uri.path()),
+        operation = trail.endpoint.map(|e| e.id),
+        key_id = trail.caller.as_ref().and_then(|c| c.key_id).map(tracing::field::display),
+        status = decided.status.as_u16(),
+        elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX),
+    );
+    respond(app, trail, &parts.headers, decided, is_head)
+}
+
+fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
+    let mount = match place {
+        Place::Under(mount, _) | Place::NoVersion(mount) | Place::Nowhere(mount) => mount,
+    };
+    Trail { id, uuid: id.raw().to_uuid(), mount, headers: HeaderMap::with_capacity(16), caller: None, endpoint: None }
+}
+
+/// What is answered without a credential and outside of any base URL.
+async fn public(app: &App, parts: &Parts) -> Option<Decided> {
+    let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
+    if !is_get {
+        return None;
+    }
+    let answer = |status, body: &'static str| Some(Decided { status, body: Bytes::from_static(body.as_bytes()) });
+    match parts.uri.path() {
+        "/healthz" => answer(StatusCode::OK, "{\"status\":\"ok\"}"),
+        "/readyz" if app.is_ready().await => answer(StatusCode::OK, "{\"status\":\"ready\"}"),
+        "/readyz" => answer(StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"not ready\"}"),
+        path => {
+            let name = path.strip_prefix("/docs/openapi/")?.strip_suffix(".json")?;
+            let body = app.documents.get(name)?;
+            Some(Decided { status: StatusCode::OK, body })
+        }
+    }
+}
+
+fn refuse(app: &App, trail: &mut Trail, fault: &Fault, now: Timestamp) -> Decided {
+    if fault.code.status() >= 500 {
+        tracing::error!(request_id = %trail.uuid, operation = trail.endpoint.map(|e| e.id), "{fault}");
+    }
+    if let Some(seconds) = fault.retry_after_s {
+        trail.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    // RFC 9110: the connection is closed, because the rest of the body is not read.
+    if matches!(fault.code.status(), 408 | 413) {
+        trail.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let body = fault_body(app, trail.mount, &trail.uuid, fault, now);
+    Decided { status: StatusCode::from_u16(fault.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body }
+}
+
+/// The body of a fault.
+pub(crate) fn fault_body(app: &App, mount: Mount, request_id: &str, fault: &Fault, now: Timestamp) -> Bytes {
+    let stamp = Stamp { request_id, now, origin: &app.config.origin, message: "", envelope: false };
+    Bytes::from(mount.surface.fault(fault, &stamp))
+}
+
+fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head: bool) -> Response<ResponseBody> {
+    let Trail { uuid, mut headers, .. } = trail;
+    let has_body = !matches!(decided.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if has_body {
+        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    if let Ok(value) = HeaderValue::try_from(uuid) {
+        headers.insert("x-request-id", value);
+    }
+    if let Some(origin) = app.allowed_origin(asked) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    }
+    let body = if is_head && has_body {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(decided.body.len()));
+        Bytes::new()
+    } else {
+        decided.body
+    };
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = decided.status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// Response headers that scripts of other origins may read.
+const EXPOSED: &str = "deprecation, etag, idempotent-original-status, idempotent-replayed, link, location, operation-id, \
+    preference-applied, ratelimit, ratelimit-policy, retry-after, sunset, x-ratelimit-limit-second, \
+    x-ratelimit-remaining-second, x-ratelimit-reset-second, x-request-id";

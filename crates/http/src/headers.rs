@@ -1,0 +1,304 @@
+//! What request headers say: media types, credentials, preferences, entity tags.
+
+use http::{HeaderMap, header};
+use nephos_model::{Detail, Fault};
+
+/// Characters in a client's own request id at most.
+pub const CLIENT_REQUEST_ID_CHARS_MAX: usize = 128;
+/// Entity tags in one header at most.
+pub const TAGS_MAX: usize = 32;
+
+/// Why there is no credential in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCredential {
+    /// There is no `Authorization` header.
+    Missing,
+    /// There is one that is not `Bearer` and one token.
+    Malformed,
+}
+
+/// The credential of `Authorization: Bearer …` (RFC 6750).
+///
+/// # Errors
+/// When the header is missing, sent twice, of another scheme, or holds no token.
+pub fn bearer(headers: &HeaderMap) -> Result<&str, NoCredential> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().ok_or(NoCredential::Missing)?;
+    if values.next().is_some() {
+        return Err(NoCredential::Malformed);
+    }
+    let text = value.to_str().map_err(|_| NoCredential::Malformed)?;
+    let (scheme, token) = text.split_once(' ').ok_or(NoCredential::Malformed)?;
+    let token = token.trim_matches(' ');
+    let fine =
+        scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
+    if fine { Ok(token) } else { Err(NoCredential::Malformed) }
+}
+
+/// The client's own id of the request, when it is one: 1 to 128 visible ASCII characters.
+pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get("x-request-id")?.to_str().ok()?;
+    let fine = (1..=CLIENT_REQUEST_ID_CHARS_MAX).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    fine.then_some(text)
+}
+
+/// Whether `Accept` (RFC 9110) allows `application/json`. The most specific range that matches decides.
+pub fn accepts_json(headers: &HeaderMap) -> bool {
+    let mut any = false;
+    let mut best: Option<(u8, bool)> = None;
+    for value in headers.get_all(header::ACCEPT) {
+        let Ok(text) = value.to_str() else { return false };
+        for range in text.split(',').map(str::trim).filter(|range| !range.is_empty()) {
+            any = true;
+            let mut parts = range.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            let rank = match media {
+                "*/*" => 1,
+                m if m.eq_ignore_ascii_case("application/*") => 2,
+                m if m.eq_ignore_ascii_case("application/json") => 3,
+                _ => continue,
+            };
+            let weight = parts.find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")));
+            let wanted = weight.is_none_or(|q| q.parse::<f32>().is_ok_and(|q| q > 0.0));
+            if best.is_none_or(|(r, _)| rank > r) {
+                best = Some((rank, wanted));
+            }
+        }
+    }
+    best.map_or(!any, |(_, wanted)| wanted)
+}
+
+/// Whether `Content-Type` is JSON in UTF-8.
+pub fn sends_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
+    let Ok(text) = value.to_str() else { return false };
+    let mut parts = text.split(';').map(str::trim);
+    let json = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("application/json"));
+    json && parts.filter(|p| !p.is_empty()).all(|p| {
+        p.split_once('=').is_none_or(|(name, value)| {
+            !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        })
+    })
+}
+
+/// Whether the client prefers an envelope around everything: `Prefer: envelope=always` (RFC 7240).
+pub fn prefers_envelope(headers: &HeaderMap) -> bool {
+    let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).any(|preference| {
+        let plain = preference.split(';').next().unwrap_or_default();
+        let (name, value) = plain.split_once('=').unwrap_or((plain, ""));
+        name.trim().eq_ignore_ascii_case("envelope") && value.trim().trim_matches('"').eq_ignore_ascii_case("always")
+    })
+}
+
+/// What `If-Match` or `If-None-Match` say (RFC 9110).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tags {
+    /// `*`: any state of the resource.
+    Any,
+    /// These states; weak ones are marked.
+    These(Vec<Tag>),
+}
+
+/// One entity tag with its quotes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag {
+    /// The tag with its quotes.
+    pub opaque: String,
+    /// Whether it began with `W/`.
+    pub weak: bool,
+}
+
+impl Tags {
+    /// The tags of a header, if it was sent.
+    ///
+    /// # Errors
+    /// When it is not a list of entity tags.
+    pub fn read(headers: &HeaderMap, name: &'static str) -> Result<Option<Self>, Detail> {
+        let mut tags = Vec::new();
+        let mut any = false;
+        for value in headers.get_all(name) {
+            let text = value.to_str().map_err(|_| Self::malformed(name))?;
+            if text.trim() == "*" {
+                any = true;
+                continue;
+            }
+            // No tag of ours holds a comma, so a list can be cut at commas.
+            for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+                let (weak, opaque) = part.strip_prefix("W/").map_or((false, part), |rest| (true, rest));
+                let inner = opaque.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                if inner.is_none_or(|inner| inner.contains('"')) || tags.len() == TAGS_MAX {
+                    return Err(Self::malformed(name));
+                }
+                tags.push(Tag { opaque: opaque.to_owned(), weak });
+            }
+        }
+        Ok(if any {
+            Some(Self::Any)
+        } else if tags.is_empty() {
+            None
+        } else {
+            Some(Self::These(tags))
+        })
+    }
+
+    fn malformed(name: &'static str) -> Detail {
+        Detail::header(
+            name,
+            "invalid_value",
+            format!("The header {name} must be * or entity tags in double quotes, such as \"7\"."),
+        )
+    }
+
+    /// Strong comparison, for `If-Match`.
+    pub fn matches_strongly(&self, etag: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(tags) => tags.iter().any(|tag| !tag.weak && tag.opaque == etag),
+        }
+    }
+
+    /// Weak comparison, for `If-None-Match`.
+    pub fn matches_weakly(&self, etag: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(tags) => tags.iter().any(|tag| tag.opaque == etag),
+        }
+    }
+
+    /// The versions that `If-Match` allows: those tags of it that can be one of ours.
+    pub fn versions(&self) -> Option<Vec<i64>> {
+        match self {
+            Self::Any => None,
+            Self::These(tags) => {
+                let ours = tags.iter().filter(|tag| !tag.weak);
+                Some(ours.filter_map(|tag| tag.opaque.trim_matches('"').parse().ok()).collect())
+            }
+        }
+    }
+}
+
+/// 406.
+pub fn not_acceptable() -> Fault {
+    Fault {
+        details: vec![Detail::header(
+            "accept",
+            "not_acceptable",
+            "Send Accept: application/json, or leave the header out.",
+        )],
+        ..Fault::new(
+            nephos_model::Code::NotAcceptable,
+            "This operation answers in JSON only, which Accept does not allow.",
+        )
+    }
+}
+
+/// 415.
+pub fn unsupported_media_type() -> Fault {
+    Fault {
+        details: vec![Detail::header("content-type", "unsupported", "Send Content-Type: application/json.")],
+        ..Fault::new(
+            nephos_model::Code::UnsupportedMediaType,
+            "A body must be sent as JSON, with Content-Type: application/json.",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for value in values {
+            map.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        map
+    }
+
+    #[test]
+    fn credentials() {
+        for good in ["Bearer abc", "bearer abc", "BEARER  abc "] {
+            assert_eq!(bearer(&headers("authorization", &[good])), Ok("abc"), "{good}");
+        }
+        for bad in ["", "Bearer", "Bearer ", "Basic abc", "Bearer a b", "Bearer é", "Bearer\tabc"] {
+            assert_eq!(bearer(&headers("authorization", &[bad])), Err(NoCredential::Malformed), "{bad}");
+        }
+        assert_eq!(bearer(&headers("authorization", &["Bearer a", "Bearer a"])), Err(NoCredential::Malformed));
+        assert_eq!(bearer(&HeaderMap::new()), Err(NoCredential::Missing));
+    }
+
+    #[test]
+    fn accept() {
+        for good in [
+            "*/*",
+            "application/json",
+            "application/*;q=0.1",
+            "text/html, APPLICATION/JSON;q=0.5",
+            "",
+            "text/html,*/*;q=0.8",
+        ] {
+            assert!(accepts_json(&headers("accept", &[good])), "{good}");
+        }
+        for bad in ["text/html", "application/json;q=0", "application/json;q=0, */*", "json", "text/event-stream"] {
+            assert!(!accepts_json(&headers("accept", &[bad])), "{bad}");
+        }
+        assert!(accepts_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn content_type() {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+            "application/json; x=y",
+        ] {
+            assert!(sends_json(&headers("content-type", &[good])), "{good}");
+        }
+        for bad in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=utf-16",
+            "application/jsonx",
+            "",
+        ] {
+            assert!(!sends_json(&headers("content-type", &[bad])), "{bad}");
+        }
+        assert!(!sends_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn preferences() {
+        for good in ["envelope=always", "respond-async, Envelope=\"always\"; foo", "wait=10,envelope = always"] {
+            assert!(prefers_envelope(&headers("prefer", &[good])), "{good}");
+        }
+        assert!(prefers_envelope(&headers("prefer", &["a", "envelope=always"])));
+        for bad in ["envelope", "envelope=never", "envelopes=always"] {
+            assert!(!prefers_envelope(&headers("prefer", &[bad])), "{bad}");
+        }
+    }
+
+    #[test]
+    fn entity_tags() {
+        let read = |values: &[&str]| Tags::read(&headers("if-match", values), "if-match");
+        let tags = read(&["\"1\", W/\"2\"", "\"x\""]).unwrap().unwrap();
+        assert!(tags.matches_strongly("\"1\"") && !tags.matches_strongly("\"2\"") && tags.matches_weakly("\"2\""));
+        assert_eq!(tags.versions(), Some(vec![1]));
+        assert_eq!(read(&["*"]).unwrap(), Some(Tags::Any));
+        assert_eq!(read(&[]).unwrap(), None);
+        for bad in ["1", "\"1", "\"1\" \"2\"", "w/\"1\"", "W/1"] {
+            assert!(read(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn client_ids() {
+        assert_eq!(client_request_id(&headers("x-request-id", &["abc-1"])), Some("abc-1"));
+        for bad in ["", "a b", &"a".repeat(129), "é"] {
+            assert_eq!(client_request_id(&headers("x-request-id", &[bad])), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,512 @@
+//! The OpenAPI 3.1 document of each surface, made from the endpoint table: schemas from field tables and views.
+
+use bytes::Bytes;
+use nephos_model::Code;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::endpoint::{self, Endpoint, Success};
+use crate::fields;
+use crate::mount::{Mount, PLATFORM, STRETTCH};
+use crate::order::{BODY_BYTES_MAX, HEADER_BYTES_MAX};
+
+/// Version of the OpenAPI specification that the documents follow.
+const OPENAPI: &str = "3.1.0";
+
+/// Both documents, rendered once.
+#[derive(Debug)]
+pub struct Documents {
+    platform: Bytes,
+    strettch: Bytes,
+}
+
+impl Documents {
+    /// The documents of an installation; `origin` becomes the servers' URL.
+    pub fn new(origin: &str) -> Self {
+        let render = |mount| Bytes::from(document(mount, origin).to_string());
+        Self { platform: render(PLATFORM), strettch: render(STRETTCH) }
+    }
+
+    /// The document of the surface with this name.
+    pub fn get(&self, surface: &str) -> Option<Bytes> {
+        match surface {
+            "platform" => Some(self.platform.clone()),
+            "strettch" => Some(self.strettch.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// The documents as they are committed: file name and text.
+pub fn files() -> [(&'static str, String); 2] {
+    [PLATFORM, STRETTCH].map(|mount| {
+        let mut text = format!("{:#}", document(mount, ""));
+        text.push('\n');
+        (mount.surface.name(), text)
+    })
+}
+
+/// The document of one surface.
+pub fn document(mount: Mount, origin: &str) -> Value {
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|s| {
+            s.definitions_path = "/components/schemas".into();
+            s.meta_schema = None;
+        })
+        .into_generator();
+    let mut paths = Map::new();
+    for endpoint in endpoint::all() {
+        let operation = operation(mount, endpoint, &mut generator);
+        let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
+        path[endpoint.method.to_lowercase()] = operation;
+    }
+    let mut schemas: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
+    schemas.insert("Error".to_owned(), error_schema(mount));
+    schemas.insert("ErrorDetail".to_owned(), detail_schema());
+    let servers = match mount.surface.name() {
+        "platform" => json!([
+            {"url": format!("{origin}/v1"), "description": "Live"},
+            {"url": format!("{origin}/sandbox/v1"), "description": "Sandbox: simulated, never billed, for test keys"},
+        ]),
+        _ => json!([{"url": format!("{origin}{}", mount.base), "description": "Live"}]),
+    };
+    json!({
+        "openapi": OPENAPI,
+        "info": {
+            "title": if mount.surface.name() == "platform" { "nephos: Platform API" } else { "nephos: Strettch API" },
+            "version": "1",
+            "description": about(mount),
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": servers,
+        "security": [{"api_key": []}],
+        "tags": tags(),
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"api_key": {
+                "type": "http", "scheme": "bearer",
+                "description": "An API key: `sk_live_…` on live base URLs, `sk_test_…` in the sandbox.",
+            }},
+            "headers": response_headers(mount),
+            "responses": error_responses(mount),
+        },
+    })
+}
+
+fn about(mount: Mount) -> &'static str {
+    match mount.surface.name() {
+        "platform" => {
+            "Reads answer `{data, meta}`; writes answer the resource itself. `Prefer: envelope=always` asks for \
+             `{data, meta}` everywhere. Unknown fields and parameters are refused by name. New response fields may come at \
+             any time."
+        }
+        _ => {
+            "Every answer is an envelope with `success`, `message` and `data`. Unknown fields and parameters are refused by \
+             name. New response fields may come at any time."
+        }
+    }
+}
+
+fn tags() -> Value {
+    let mut nouns: Vec<&str> = Vec::new();
+    for endpoint in endpoint::all() {
+        if !nouns.contains(&endpoint.noun()) {
+            nouns.push(endpoint.noun());
+        }
+    }
+    nouns.into_iter().map(|noun| json!({"name": noun})).collect()
+}
+
+fn operation(mount: Mount, endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
+    let mut parameters: Vec<Value> = Vec::new();
+    if endpoint.path.contains("{id}") {
+        parameters.push(json!({
+            "name": "id", "in": "path", "required": true, "schema": {"type": "string"}, "description": "The id of the resource.",
+        }));
+    }
+    for parameter in endpoint.query {
+        parameters.push(json!({
+            "name": parameter.name, "in": "query", "required": false, "schema": parameter.schema(),
+            "description": parameter.summary,
+        }));
+    }
+    parameters.extend(header_parameters(mount, endpoint));
+
+    let data = Value::from((endpoint.schema)(generator));
+    let status = endpoint.success.status().to_string();
+    let mut responses = Map::new();
+    responses.insert(status, success(mount, endpoint, data));
+    if endpoint.takes_dry_run() {
+        let view = Value::from(generator.subschema_for::<crate::call::DryRunView>());
+        let body = envelope(mount, Success::Report, view);
+        responses.insert(
+            "200".to_owned(),
+            json!({
+                "description": "With `dry_run`: what it would cost. Nothing was done.",
+                "headers": common_headers(mount),
+                "content": {"application/json": {"schema": body}},
+            }),
+        );
+    }
+    if endpoint.success == Success::Found {
+        responses.insert(
+            "304".to_owned(),
+            json!({"description": "The client has it already: `If-None-Match` names its state."}),
+        );
+    }
+    if endpoint.is_idempotent_by_key() && mount.surface.name() == "strettch" && endpoint.success.status() != 202 {
+        responses.insert("202".to_owned(), json!({
+            "description": "The request was done before with this idempotency key; this is the first answer's body.",
+            "headers": common_headers(mount),
+            "content": {"application/json": {"schema": responses["201"]["content"]["application/json"]["schema"]}},
+        }));
+    }
+    for code in faults(endpoint) {
+        let status = code.status().to_string();
+        let name = status_name(code.status());
+        responses.entry(status).or_insert_with(|| json!({"$ref": format!("#/components/responses/{name}")}));
+    }
+
+    let mut out = json!({
+        "operationId": endpoint.id,
+        "tags": [endpoint.noun()],
+        "summary": endpoint.summary,
+        "description": endpoint.description,
+        "parameters": parameters,
+        "responses": responses,
+        "x-required-scope": endpoint.need.map(|need| need.scope.to_string()),
+        "x-required-role": endpoint.need.map(|need| need.role.as_str()),
+        "x-budget": if endpoint.is_read() { "read" } else { "write" },
+        "x-idempotent-by-key": endpoint.is_idempotent_by_key(),
+        "x-errors": faults(endpoint).iter().map(|code| mount.surface.code(*code)).collect::<Vec<_>>(),
+    });
+    if let Some(table) = endpoint.body {
+        let required = table.iter().any(|field| field.required);
+        out["requestBody"] = json!({
+            "required": required,
+            "description": format!("At most {BODY_BYTES_MAX} bytes."),
+            "content": {"application/json": {"schema": fields::schema(table)}},
+        });
+    }
+    out
+}
+
+fn header_parameters(mount: Mount, endpoint: &Endpoint) -> Vec<Value> {
+    let header = |name: &str, schema: Value, description: &str| json!({"name": name, "in": "header", "required": false, "schema": schema, "description": description});
+    let mut out = Vec::new();
+    if endpoint.is_idempotent_by_key() {
+        let schema = if mount.surface.name() == "strettch" {
+            json!({"type": "string", "format": "uuid"})
+        } else {
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"})
+        };
+        out.push(header("Idempotency-Key", schema, "Makes a retry safe for 24 hours: it finds the first answer."));
+    }
+    if matches!(endpoint.method, "PATCH" | "DELETE") {
+        out.push(header("If-Match", json!({"type": "string"}), "The entity tag of the state that is to be changed."));
+    }
+    if endpoint.success == Success::Found {
+        out.push(header("If-None-Match", json!({"type": "string"}), "Entity tags of the states that the client has."));
+    }
+    if mount.surface.knows_envelope() {
+        out.push(header(
+            "Prefer",
+            json!({"type": "string"}),
+            "`envelope=always` asks for `{data, meta}` around everything.",
+        ));
+    }
+    out.push(header(
+        "X-Request-Id",
+        json!({"type": "string", "maxLength": 128}),
+        "The client's own id of the request, for the log.",
+    ));
+    out
+}
+
+/// Every code that an operation can answer.
+fn faults(endpoint: &Endpoint) -> Vec<Code> {
+    let writes = !endpoint.is_read();
+    let posts = endpoint.is_idempotent_by_key();
+    let takes_body = matches!(endpoint.method, "POST" | "PATCH");
+    let can = |code: &Code| match code {
+        Code::BadRequest
+        | Code::Unauthorized
+        | Code::NotAcceptable
+        | Code::RequestTimeout
+        | Code::TooManyRequests
+        | Code::HeadersTooLarge
+        | Code::InternalServerError
+        | Code::ServiceUnavailable => true,
+        Code::Forbidden => endpoint.need.is_some(),
+        Code::ResourceNotFound => endpoint.path.contains("{id}") || posts,
+        Code::Conflict => writes && endpoint.faults.contains(code),
+        Code::PreconditionFailed => matches!(endpoint.method, "PATCH" | "DELETE"),
+        Code::PayloadTooLarge | Code::UnsupportedMediaType => takes_body,
+        Code::IdempotencyInProgress | Code::IdempotencyKeyReused => posts,
+        Code::MethodNotAllowed | Code::Gone => false,
+        Code::QuotaExceeded | Code::CapacityUnavailable => endpoint.faults.contains(code),
+    };
+    Code::ALL.iter().filter(|code| can(code)).copied().collect()
+}
+
+fn success(mount: Mount, endpoint: &Endpoint, data: Value) -> Value {
+    let mut headers = common_headers(mount);
+    let mut also = |name: &str| headers[name] = json!({"$ref": format!("#/components/headers/{name}")});
+    match endpoint.success {
+        Success::Listed => also("Link"),
+        Success::Created => {
+            also("Location");
+            also("ETag");
+        }
+        Success::Accepted => {
+            also("Location");
+            also("Operation-Id");
+        }
+        Success::Found | Success::Updated => also("ETag"),
+        Success::Deleted if endpoint.noun() == "compute" => also("Operation-Id"),
+        Success::Deleted | Success::Report | Success::Document => {}
+    }
+    if endpoint.id == "compute.create" {
+        also("Operation-Id");
+    }
+    if endpoint.is_idempotent_by_key() {
+        also("Idempotent-Replayed");
+        also("Idempotent-Original-Status");
+    }
+    let done = if endpoint.done.is_empty() { endpoint.summary } else { endpoint.done };
+    json!({
+        "description": done,
+        "headers": headers,
+        "content": {"application/json": {"schema": envelope(mount, endpoint.success, data)}},
+    })
+}
+
+/// The schema of a body around a resource.
+fn envelope(mount: Mount, success: Success, data: Value) -> Value {
+    let data = if success == Success::Listed { json!({"type": "array", "items": data}) } else { data };
+    if success == Success::Document {
+        return data;
+    }
+    let uuid = json!({"type": "string", "format": "uuid"});
+    if mount.surface.name() == "strettch" {
+        let mut out = json!({
+            "type": "object",
+            "required": ["success", "message", "data", "requestId", "timestamp"],
+            "properties": {
+                "success": {"const": true},
+                "message": {"type": "string"},
+                "data": data,
+                "requestId": uuid,
+                "timestamp": {"type": "string", "format": "date-time"},
+            },
+        });
+        if success == Success::Listed {
+            out["properties"]["meta"] = meta(false);
+            out["required"] = json!(["success", "message", "data", "meta", "requestId", "timestamp"]);
+        }
+        return out;
+    }
+    match success {
+        Success::Found => json!({
+            "type": "object", "required": ["data", "meta"],
+            "properties": {
+                "data": data,
+                "meta": {"type": "object", "required": ["requestId"], "properties": {"requestId": uuid}},
+            },
+        }),
+        Success::Listed => {
+            json!({"type": "object", "required": ["data", "meta"], "properties": {"data": data, "meta": meta(true)}})
+        }
+        _ => data,
+    }
+}
+
+fn meta(is_platform: bool) -> Value {
+    let mut properties = json!({
+        "total": {"type": "integer", "description": "How many items match, over all pages."},
+        "page": {"type": "integer", "description": "The page's number; absent with `after`."},
+        "limit": {"type": "integer", "description": "Items in the page at most."},
+    });
+    let mut required = vec!["total", "limit"];
+    if is_platform {
+        properties["requestId"] = json!({"type": "string", "format": "uuid"});
+        properties["next"] = json!({"type": ["string", "null"], "description": "The id for `after` of the next page."});
+        required.extend(["requestId", "next"]);
+    }
+    json!({"type": "object", "required": required, "properties": properties})
+}
+
+fn detail_schema() -> Value {
+    let text = |description: &str| json!({"type": "string", "description": description});
+    json!({
+        "type": "object",
+        "required": ["code", "message"],
+        "properties": {
+            "code": text("A stable reason."),
+            "message": text("A sentence for people that says the way out."),
+            "pointer": text("Where in the body: a JSON Pointer."),
+            "parameter": text("Which query parameter."),
+            "header": text("Which header."),
+            "required_scope": text("The scope that is missing."),
+            "required_role": text("The role that is missing."),
+            "resource_id": text("The resource that stands in the way."),
+            "budget": text("The budget that is spent."),
+        },
+    })
+}
+
+fn error_schema(mount: Mount) -> Value {
+    let codes: Vec<_> = Code::ALL.iter().map(|code| mount.surface.code(*code)).collect();
+    let details = json!({"type": "array", "items": {"$ref": "#/components/schemas/ErrorDetail"}});
+    let uuid = json!({"type": "string", "format": "uuid"});
+    if mount.surface.name() == "strettch" {
+        return json!({
+            "type": "object",
+            "required": ["success", "code", "message", "details", "requestId", "timestamp"],
+            "properties": {
+                "success": {"const": false},
+                "code": {"type": "string", "enum": codes},
+                "message": {"type": "string"},
+                "details": details,
+                "requestId": uuid,
+                "timestamp": {"type": "string", "format": "date-time"},
+            },
+        });
+    }
+    json!({
+        "type": "object",
+        "required": ["status", "code", "message", "details", "request_id", "doc_url"],
+        "properties": {
+            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "code": {"type": "string", "enum": codes},
+            "message": {"type": "string"},
+            "details": details,
+            "request_id": uuid,
+            "doc_url": {"type": "string", "format": "uri"},
+        },
+    })
+}
+
+/// The name of a status' shared response.
+fn status_name(status: u16) -> String {
+    format!("Error{status}")
+}
+
+fn error_responses(mount: Mount) -> Value {
+    let mut out = Map::new();
+    for code in Code::ALL {
+        let status = code.status();
+        let codes: Vec<_> = Code::ALL.iter().filter(|c| c.status() == status).map(|c| mount.surface.code(*c)).collect();
+        let mut headers = if status == 401 { json!({}) } else { common_headers(mount) };
+        headers["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
+        if matches!(status, 429 | 503 | 409) {
+            headers["Retry-After"] = json!({"$ref": "#/components/headers/Retry-After"});
+        }
+        if status == 401 {
+            headers["WWW-Authenticate"] = json!({"$ref": "#/components/headers/WWW-Authenticate"});
+        }
+        out.insert(
+            status_name(status),
+            json!({
+                "description": format!("{}: {}", codes.join(" or "), meaning(status)),
+                "headers": headers,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+            }),
+        );
+    }
+    Value::Object(out)
+}
+
+/// What a status means, for people.
+fn meaning(status: u16) -> String {
+    match status {
+        400 => "the request is malformed; `details` lists every problem.".to_owned(),
+        401 => "there is no valid credential.".to_owned(),
+        403 => "the credential lacks the scope or role that `details` names.".to_owned(),
+        404 => "there is no such resource, or this credential does not see it.".to_owned(),
+        405 => "the path has other methods; `Allow` lists them.".to_owned(),
+        406 => "`Accept` allows no JSON.".to_owned(),
+        408 => "the request took too long to arrive or to answer.".to_owned(),
+        409 => "the state of the resource forbids it, or the first request with this idempotency key still runs."
+            .to_owned(),
+        410 => "the version or operation was retired.".to_owned(),
+        412 => "the resource has changed since `If-Match`.".to_owned(),
+        413 => format!("the body is larger than {BODY_BYTES_MAX} bytes."),
+        415 => "the body is not sent as JSON.".to_owned(),
+        422 => "a quota, the region's capacity or an idempotency key used for another request stands in the way."
+            .to_owned(),
+        429 => "the budget that `details` names is spent.".to_owned(),
+        431 => format!("the headers are larger than {HEADER_BYTES_MAX} bytes."),
+        503 => "the server can't answer for the moment.".to_owned(),
+        _ => "something went wrong on the server's side; the request id identifies it in its log.".to_owned(),
+    }
+}
+
+fn budget_headers(mount: Mount) -> &'static [(&'static str, &'static str)] {
+    if mount.surface.name() == "strettch" {
+        &[
+            ("x-ratelimit-limit-second", "Requests of this class in one second."),
+            ("x-ratelimit-remaining-second", "Requests of this class that are left in this second."),
+            ("x-ratelimit-reset-second", "The Unix second at which this one ends."),
+        ]
+    } else {
+        &[
+            ("RateLimit-Policy", "The budgets: `q` requests in any `w` seconds."),
+            ("RateLimit", "What is left of each budget: `r` requests, and `t` seconds until there are more."),
+        ]
+    }
+}
+
+fn common_headers(mount: Mount) -> Value {
+    let names = budget_headers(mount).iter().map(|(name, _)| *name).chain(["X-Request-Id"]);
+    names
+        .map(|name| (name.to_owned(), json!({"$ref": format!("#/components/headers/{name}")})))
+        .collect::<Map<_, _>>()
+        .into()
+}
+
+fn response_headers(mount: Mount) -> Value {
+    let fixed = [
+        ("X-Request-Id", "The request's id, a UUID."),
+        ("ETag", "The entity tag of the resource's state."),
+        ("Location", "The path of the resource or operation."),
+        ("Link", "Pages of the list: first, prev, next (RFC 8288)."),
+        ("Operation-Id", "The operation that goes on after the answer."),
+        ("Retry-After", "Seconds after which a retry may succeed."),
+        ("WWW-Authenticate", "How to authenticate (RFC 6750)."),
+        ("Idempotent-Replayed", "`true` when the answer is that of an earlier request."),
+        ("Idempotent-Original-Status", "The status of the earlier answer."),
+    ];
+    let all = fixed.iter().chain(budget_headers(mount));
+    let header = |(name, about): &(&str, &str)| {
+        ((*name).to_owned(), json!({"description": about, "schema": {"type": "string"}}))
+    };
+    all.map(header).collect::<Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere_and_every_operation_is_told() {
+        for mount in [PLATFORM, STRETTCH] {
+            let document = document(mount, "https://cloud.example");
+            let text = document.to_string();
+            for reference in text.split("\"$ref\":\"#").skip(1) {
+                let pointer = reference.split('"').next().unwrap();
+                assert!(document.pointer(pointer).is_some(), "{pointer}");
+            }
+            assert!(!text.contains("definitions") && !text.contains("$defs"));
+        }
+        for endpoint in endpoint::all() {
+            for (what, text) in
+                [("summary", endpoint.summary), ("description", endpoint.description), ("done", endpoint.done)]
+            {
+                assert!(!text.is_empty(), "{} has no {what}", endpoint.id);
+            }
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! The order in which a request is decided, as one function: what is found wrong first is what the client reads.
+//!
+//! The steps are numbered as in the contract. Each either ends the request or leaves something in the [`Trail`], which
+//! the response is made of even when a later step refuses.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http_body::Body as HttpBody;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use nephos_control::caller::{Caller, Request as Known};
+use nephos_control::idempotency::{Begin, Keyed, Recording};
+use nephos_control::plan::{ATTEMPTS_MAX, CommitError};
+use nephos_model::id::RequestId;
+use nephos_model::{Code, Detail, Fault};
+use sha2::{Digest, Sha256};
+
+use crate::app::{App, Peer};
+use crate::call::{Answer, Call, Rendered};
+use crate::endpoint::Endpoint;
+use crate::fields::Body;
+use crate::gate::{Class, Shown};
+use crate::headers::{self, NoCredential, Tags};
+use crate::json::{Json, brief};
+use crate::mount::{Mount, Place};
+use crate::query::Query;
+
+/// Bytes of a body at most: 1 MiB.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of all headers together at most.
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Characters of a path and query together at most.
+pub const TARGET_CHARS_MAX: usize = 8 * 1024;
+/// Seconds in which a body must have arrived.
+pub const BODY_DEADLINE_S: u64 = 30;
+/// Seconds in which a handler must have answered, beside what a long poll asked for.
+pub const ANSWER_DEADLINE_S: u64 = 30;
+/// Seconds for which a browser keeps the answer to a preflight.
+const PREFLIGHT_MAX_AGE_S: &str = "86400";
+
+/// What is known of a request so far, and what its response will carry whatever becomes of it.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    pub id: RequestId,
+    pub uuid: String,
+    pub mount: Mount,
+    pub headers: HeaderMap,
+    pub caller: Option<Arc<Caller>>,
+    pub endpoint: Option<&'static Endpoint>,
+}
+
+/// A response without what every response has.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    pub status: StatusCode,
+    pub body: Bytes,
+}
+
+impl Decided {
+    fn empty(status: StatusCode) -> Self {
+        Self { status, body: Bytes::new() }
+    }
+}
+
+/// Decides one request under a base URL.
+pub(crate) async fn decide<B>(
+    app: &Arc<App>,
+    trail: &mut Trail,
+    place: Place<'_>,
+    parts: &Parts,
+    body: B,
+    peer: Peer,
+) -> Result<Decided, Fault>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    // 1. The request id is in the trail; the parser's limits.
+    check_limits(parts)?;
+
+    // 2. A path under no base URL; a version that there is not.
+    let (mount, path) = match place {
+        Place::Under(mount, path) => (mount, path),
+        Place::NoVersion(mount) => return Err(no_version(mount)),
+        Place::Nowhere(_) => return Err(nowhere()),
+    };
+
+    // 3. Preflight.
+    let is_options = parts.method == Method::OPTIONS;
+    if is_options && parts.headers.contains_key("access-control-request-method") {
+        preflight(app, trail, &parts.headers);
+        return Ok(Decided::empty(StatusCode::NO_CONTENT));
+    }
+
+    // 4. Credential.
+    let address = app.address(peer, &parts.headers);
+    let caller = match headers::bearer(&parts.headers) {
+        Ok(token) => app.gate.authenticate(Shown { token, mode: mount.mode, address }).await,
+        Err(why) => Err(app.gate.refuse(address, no_credential(why))),
+    };
+    let caller = caller.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
+    trail.caller = Some(caller.clone());
+
+    // 5. Budgets.
+    let is_read = is_options || parts.method == Method::GET || parts.method == Method::HEAD;
+    let class = if is_read { Class::Read } else { Class::Write };
+    let (budgets, refused) = app.gate.admit(&caller, mount.surface.name(), class);
+    mount.surface.budget_headers(&budgets, &mut trail.headers);
+    if let Some(fault) = refused {
+        return Err(fault);
+    }
+
+    // 6. Path, version, method.
+    let (resource, segment) = app.router.find(path).ok_or_else(unknown_path)?;
+    if is_options {
+        set(&mut trail.headers, header::ALLOW, &resource.allow);
+        return Ok(Decided::empty(StatusCode::NO_CONTENT));
+    }
+    let Some(endpoint) = resource.method(parts.method.as_str()) else {
+        set(&mut trail.headers, header::ALLOW, &resource.allow);
+        return Err(method_not_allowed(&resource.allow));
+    };
+    trail.endpoint = Some(endpoint);
+
+    // 7. Role and scope.
+    if let Some(need) = endpoint.need {
+        caller.check(need.scope, need.role)?;
+    }
+
+    // 8. Media types, then the syntax of headers and query.
+    if !headers::accepts_json(&parts.headers) {
+        return Err(headers::not_acceptable());
+    }
+    let takes_body = matches!(endpoint.method, "POST" | "PUT" | "PATCH");
+    let has_body = takes_body && !body.is_end_stream();
+    if has_body && !headers::sends_json(&parts.headers) {
+        return Err(headers::unsupported_media_type());
+    }
+    let syntax = read_syntax(mount, endpoint, parts)?;
+
+    // 9. The body.
+    let json = if has_body { read_json(app, parts, body).await? } else { None };
+
+    // 10 to 13, again when a race is lost.
+    let hold = match syntax.query.integer("wait") {
+        Some(wait) if wait > 0 => Some(app.held.hold(caller.key_id)?),
+        _ => None,
+    };
+    let known = Known {
+        id: trail.id,
+        client_request_id: headers::client_request_id(&parts.headers).map(str::to_owned),
+        address,
+    };
+    let wait_s = syntax.query.integer("wait").and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
+    let call = Call {
+        app: app.clone(),
+        caller,
+        request: Arc::new(known),
+        request_uuid: trail.uuid.clone(),
+        mount,
+        endpoint,
+        path: path.to_owned(),
+        segment: segment.to_owned(),
+        query: syntax.query,
+        body: Body::default(),
+        if_match: syntax.if_match,
+        if_none_match: syntax.if_none_match,
+        envelope: headers::prefers_envelope(&parts.headers),
+        ticket: None,
+    };
+    let performed = guarded(app, endpoint, wait_s, perform(call, syntax.key, json)).await?;
+    drop(hold);
+    Ok(answer(trail, performed))
+}
+
+/// What a request came to.
+enum Performed {
+    /// It was run.
+    Run(Rendered),
+    /// What is asked for is what the client has.
+    NotModified(String),
+    /// It was run before.
+    Replay(Mount, Recording),
+}
+
+/// Steps 10 to 13.
+async fn perform(mut call: Call, key: Option<String>, json: Option<Json>) -> Result<Performed, Fault> {
+    let fingerprint = if key.is_some() { fingerprint(&call.query, json.as_ref()) } else { [0; 32] };
+    let mut json = Some(json);
+    for _ in 0..ATTEMPTS_MAX {
+        // 10. Idempotency.
+        if let Some(key) = &key {
+            let keyed = Keyed {
+                surface: call.mount.surface.name(),
+                method: call.endpoint.method,
+                path: &call.path,
+                key,
+                fingerprint,
+            };
+            match call.cloud().idempotency_begin(&call.caller, &keyed).await? {
+                Begin::Replay(recording) => return Ok(Performed::Replay(call.mount, recording)),
+                Begin::Run(ticket) => call.ticket = Some(ticket),
+            }
+        }
+        // 11. Fields.
+        if let Some(json) = json.take() {
+            let table = call.endpoint.body.unwrap_or_default();
+            let json = json.unwrap_or(Json::Object(Vec::new()));
+            call.body = Body::check(table, json).map_err(Fault::invalid)?;
+        }
+        // 12 and 13: objects, preconditions, state, quota, dry run.
+        match (call.endpoint.handler)(&call).await {
+            Ok(Answer::Written(rendered)) => return Ok(Performed::Run(rendered)),
+            Ok(Answer::Read(reply)) => {
+                if let (Some(tags), Some(etag), true) = (&call.if_none_match, &reply.etag, call.endpoint.is_read())
+                    && tags.matches_weakly(etag)
+                {
+                    return Ok(Performed::NotModified(etag.clone()));
+                }
+                return Ok(Performed::Run(call.render(&reply)));
+            }
+            Err(CommitError::Again) => call.ticket = None,
+            Err(CommitError::Fault(fault)) => return Err(fault),
+        }
+    }
+    Err(Fault::conflict(Detail::new("busy", "The resource changes too fast to be changed by this request; try again.")))
+}
+
+/// Runs a handler so that neither a panic nor a client that goes away leaves anything half done, and in bounded time.
+async fn guarded(
+    app: &Arc<App>,
+    endpoint: &'static Endpoint,
+    wait_s: u64,
+    performing: impl Future<Output = Result<Performed, Fault>> + Send + 'static,
+) -> Result<Performed, Fault> {
+    let deadline = app.cloud.clock().sleep(Duration::from_secs(ANSWER_DEADLINE_S + wait_s));
+    let caught = if endpoint.is_read() {
+        match select(Box::pin(AssertUnwindSafe(performing).catch_unwind()), deadline).await {
+            Either::Left((caught, _)) => caught.map_err(|_| panicked(endpoint)),
+            Either::Right(_) => return Err(too_slow("answer")),
+        }
+    } else {
+        // On a task of its own: a client that goes away midway does not stop it.
+        match select(tokio::spawn(performing), deadline).await {
+            Either::Left((joined, _)) => joined.map_err(|_| panicked(endpoint)),
+            Either::Right(_) => return Err(too_slow("answer")),
+        }
+    };
+    caught.and_then(|performed| performed)
+}
+
+fn panicked(endpoint: &Endpoint) -> Fault {
+    Fault::internal(format!("the handler of {} panicked", endpoint.id))
+}
+
+/// Puts what was performed into the response.
+fn answer(trail: &mut Trail, performed: Performed) -> Decided {
+    match performed {
+        Performed::Run(rendered) => {
+            let headers = &mut trail.headers;
+            set_some(headers, header::ETAG, rendered.etag);
+            set_some(headers, header::LOCATION, rendered.location);
+            set_some(headers, header::LINK, rendered.link);
+            set_some(headers, "preference-applied", rendered.preference_applied);
+            set_some(headers, "operation-id", rendered.operation_id.map(|id| id.to_string()));
+            if rendered.secret {
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            Decided { status: status(rendered.status), body: rendered.body }
+        }
+        Performed::NotModified(etag) => {
+            set(&mut trail.headers, header::ETAG, &etag);
+            Decided::empty(StatusCode::NOT_MODIFIED)
+        }
+        Performed::Replay(mount, recording) => {
+            let headers = &mut trail.headers;
+            set_some(headers, header::ETAG, recording.etag);
+            set_some(headers, header::LOCATION, recording.location);
+            set_some(headers, "preference-applied", recording.preference_applied);
+            headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
+            headers.insert("idempotent-original-status", HeaderValue::from(recording.status));
+            if recording.is_secret {
+                headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            let status = status(mount.surface.replay_status(recording.status));
+            Decided { status, body: Bytes::from(recording.body) }
+        }
+    }
+}
+
+/// Step 1.
+fn check_limits(parts: &Parts) -> Result<(), Fault> {
+    let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes > HEADER_BYTES_MAX {
+        return Err(Fault::new(
+            Code::HeadersTooLarge,
+            format!("The headers are larger than {HEADER_BYTES_MAX} bytes together."),
+        ));
+    }
+    if parts.uri.path_and_query().is_some_and(|target| target.as_str().len() > TARGET_CHARS_MAX) {
+        return Err(Fault::new(
+            Code::HeadersTooLarge,
+            format!("The path and query are longer than {TARGET_CHARS_MAX} characters."),
+        ));
+    }
+    Ok(())
+}
+
+/// What step 8 leaves.
+struct Syntax {
+    query: Query,
+    key: Option<String>,
+    if_match: Option<Tags>,
+    if_none_match: Option<Tags>,
+}
+
+/// Step 8: every problem of headers and query at once.
+fn read_syntax(mount: Mount, endpoint: &Endpoint, parts: &Parts) -> Result<Syntax, Fault> {
+    let mut problems = Vec::new();
+    let query = Query::parse(parts.uri.query(), endpoint.query).unwrap_or_else(|wrong| {
+        problems.extend(wrong);
+        Query::default()
+    });
+    let mut tags = |name| {
+        Tags::read(&parts.headers, name).unwrap_or_else(|wrong| {
+            problems.push(wrong);
+            None
+        })
+    };
+    let if_match = if matches!(endpoint.method, "PATCH" | "DELETE") { tags("if-match") } else { None };
+    let if_none_match = if endpoint.is_read() { tags("if-none-match") } else { None };
+    let mut key = None;
+    if endpoint.is_idempotent_by_key() && !query.flag("dry_run") {
+        match idempotency_key(mount, &parts.headers) {
+            Ok(found) => key = found,
+            Err(wrong) => problems.push(wrong),
+        }
+    }
+    if problems.is_empty() { Ok(Syntax { query, key, if_match, if_none_match }) } else { Err(Fault::invalid(problems)) }
+}
+
+fn idempotency_key(mount: Mount, headers: &HeaderMap) -> Result<Option<String>, Detail> {
+    const NAME: &str = "idempotency-key";
+    let invalid = |why: &str| Detail::header(NAME, "invalid_value", format!("The header Idempotency-Key {why}."));
+    let mut values = headers.get_all(NAME).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(invalid("is sent more than once"));
+    }
+    let text = std::str::from_utf8(value.as_bytes()).unwrap_or_default();
+    match mount.surface.refuse_key(text) {
+        None => Ok(Some(text.to_owned())),
+        Some(why) => Err(invalid(why)),
+    }
+}
+
+/// Step 9.
+async fn read_json<B>(app: &Arc<App>, parts: &Parts, body: B) -> Result<Option<Json>, Fault>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
+        return Err(too_large());
+    }
+    let deadline = app.cloud.clock().sleep(Duration::from_secs(BODY_DEADLINE_S));
+    let collected = match select(Box::pin(Limited::new(body, BODY_BYTES_MAX).collect()), deadline).await {
+        Either::Left((collected, _)) => collected,
+        Either::Right(_) => return Err(too_slow("arrive")),
+    };
+    match collected {
+        Ok(collected) => {
+            let bytes = collected.to_bytes();
+            if bytes.is_empty() { Ok(None) } else { Json::parse(&bytes).map(Some) }
+        }
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(Fault {
+            cause: Some(error),
+            ..Fault::bad(Detail::new("broken_body", "The body ended before it was complete."))
+        }),
+    }
+}
+
+/// SHA-256 of what makes two requests with one key the same request.
+fn fingerprint(query: &Query, json: Option<&Json>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(query.canonical());
+    hash.update("\n");
+    // No body and an empty object mean the same to every operation.
+    hash.update(json.map_or_else(|| "{}".to_owned(), Json::canonical));
+    hash.finalize().into()
+}
+
+fn nowhere() -> Fault {
+    Fault {
+        details: vec![Detail::new("no_base_url", "The base URLs are /v1, /sandbox/v1 and /api/v1.")],
+        ..Fault::new(
+            Code::ResourceNotFound,
+            "There is nothing under this path. The API's base URLs are /v1, /sandbox/v1 and /api/v1.",
+        )
+    }
+}
+
+fn no_version(mount: Mount) -> Fault {
+    let message = format!("There is no such version of this API. The versions there are: {}.", mount.base);
+    Fault {
+        details: vec![Detail::new("unknown_version", message.clone())],
+        ..Fault::new(Code::ResourceNotFound, message)
+    }
+}
+
+fn unknown_path() -> Fault {
+    Fault::new(
+        Code::ResourceNotFound,
+        "There is no such path; the operations are listed in openapi.json under the base URL.",
+    )
+}
+
+fn method_not_allowed(allow: &str) -> Fault {
+    Fault::new(Code::MethodNotAllowed, format!("This path does not take this method; it takes {allow}."))
+}
+
+fn too_large() -> Fault {
+    Fault::new(Code::PayloadTooLarge, format!("The body is larger than {BODY_BYTES_MAX} bytes."))
+}
+
+fn too_slow(what: &str) -> Fault {
+    Fault::new(Code::RequestTimeout, format!("The request took too long to {what}. It may be tried again."))
+}
+
+fn no_credential(why: NoCredential) -> Fault {
+    let message = match why {
+        NoCredential::Missing => "This needs a credential: send Authorization: Bearer and an API key.",
+        NoCredential::Malformed => "The Authorization header must be \"Bearer\", a space and an API key.",
+    };
+    let code = match why {
+        NoCredential::Missing => "missing_credential",
+        NoCredential::Malformed => "malformed_credential",
+    };
+    Fault { details: vec![Detail::header("authorization", code, message)], ..Fault::new(Code::Unauthorized, message) }
+}
+
+/// `WWW-Authenticate` (RFC 6750): an error code only when there was a credential.
+fn challenge(trail: &mut Trail, fault: &Fault, headers: &HeaderMap) {
+    if fault.code == Code::Unauthorized {
+        let text =
+            if headers.contains_key(header::AUTHORIZATION) { "Bearer error=\"invalid_token\"" } else { "Bearer" };
+        trail.headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(text));
+    }
+}
+
+/// Step 3.
+fn preflight(app: &App, trail: &mut Trail, headers: &HeaderMap) {
+    if app.allowed_origin(headers).is_none() {
+        return;
+    }
+    let fixed = [
+        ("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (
+            "access-control-allow-headers",
+            "authorization, content-type, idempotency-key, if-match, if-none-match, prefer, x-request-id",
+        ),
+        ("access-control-max-age", PREFLIGHT_MAX_AGE_S),
+    ];
+    for (name, value) in fixed {
+        trail.headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+fn status(number: u16) -> StatusCode {
+    // Every number here is a constant of a success or one that was stored from it.
+    StatusCode::from_u16(number).unwrap_or(StatusCode::OK)
+}
+
+fn set(headers: &mut HeaderMap, name: impl header::IntoHeaderName, text: &str) {
+    // What is set here was made of identifiers, numbers and encoded text: visible ASCII.
+    if let Ok(value) = HeaderValue::from_str(text) {
+        headers.insert(name, value);
+    }
+}
+
+fn set_some(headers: &mut HeaderMap, name: impl header::IntoHeaderName, text: Option<String>) {
+    if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
+        headers.insert(name, value);
+    }
+}
+
+/// What a log line says of a target: bounded.
+pub(crate) fn brief_path(path: &str) -> String {
+    brief(path)
+}

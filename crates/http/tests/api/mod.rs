@@ -1,0 +1,197 @@
+//! A client of the whole request path, without a socket: a world, an application over it, and who may come in.
+
+// Each test file uses a part of it, and what fails here fails the test.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue, Request};
+use http_body_util::{BodyExt as _, Full};
+use nephos_control::caller::Caller;
+use nephos_http::budget::{Budget, Budgets};
+use nephos_http::gate::{Class, Gate, Shown};
+use nephos_http::{App, Config, Peer, handle};
+use nephos_model::id::ImageId;
+use nephos_model::image::{Boot, Image};
+use nephos_model::role::Role;
+use nephos_model::tenant::Mode;
+use nephos_model::{Clock as _, Code, Fault};
+use nephos_testkit::{Engine, World};
+use serde_json::Value;
+
+/// Lets in whom the test names, and counts down one budget.
+#[derive(Debug, Default)]
+pub struct Door {
+    callers: Mutex<HashMap<String, Arc<Caller>>>,
+    pub left: Mutex<Option<u32>>,
+}
+
+impl Gate for Door {
+    fn authenticate<'a>(&'a self, shown: Shown<'a>) -> BoxFuture<'a, Result<Arc<Caller>, Fault>> {
+        let known = self.callers.lock().unwrap().get(shown.token).filter(|c| c.mode == shown.mode).cloned();
+        async move { known.ok_or_else(|| Fault::new(Code::Unauthorized, "There is no such key.")) }.boxed()
+    }
+
+    fn refuse(&self, _: IpAddr, fault: Fault) -> Fault {
+        fault
+    }
+
+    fn admit(&self, _: &Caller, _: &'static str, _: Class) -> (Budgets, Option<Fault>) {
+        let mut left = self.left.lock().unwrap();
+        let Some(count) = left.as_mut() else { return (Budgets::default(), None) };
+        let fault =
+            (*count == 0).then(|| Fault { retry_after_s: Some(7), ..Fault::new(Code::TooManyRequests, "Spent.") });
+        *count = count.saturating_sub(1);
+        let budget =
+            Budget { name: "key", limit: 3, window_s: 60, remaining: *count, reset_s: 7, reset_at_s: 1_768_478_407 };
+        (Budgets { list: vec![budget] }, fault)
+    }
+}
+
+/// A client of a whole cloud.
+pub struct Api {
+    pub world: World,
+    pub app: Arc<App>,
+    pub door: Arc<Door>,
+}
+
+/// What came back.
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Api {
+    /// A cloud whose key `owner` is an Owner's, `member` a Member's of the same workspace, `other` another workspace's,
+    /// `test` a sandbox's.
+    pub async fn new() -> Self {
+        Self::configured(Config::default()).await
+    }
+
+    /// The same with its background running, which computes need.
+    pub async fn started() -> Self {
+        let mut api = Self::new().await;
+        api.world.start().await;
+        api
+    }
+
+    pub async fn configured(config: Config) -> Self {
+        let config = Config { origin: "https://cloud.example".to_owned(), ..config };
+        let world = World::new(Engine::Sqlite).await;
+        let door = Arc::new(Door::default());
+        let app = App::new(world.cloud.clone(), door.clone(), config);
+        let api = Self { world, app, door };
+        let owner = api.world.caller(Role::Owner, Mode::Live).await;
+        let member = Caller { role: Role::Member, ..(*owner).clone() };
+        api.admit("owner", owner);
+        api.admit("member", Arc::new(member));
+        api.admit("other", api.world.caller(Role::Owner, Mode::Live).await);
+        api.admit("test", api.world.caller(Role::Owner, Mode::Test).await);
+        api.add_image().await;
+        api
+    }
+
+    pub fn admit(&self, token: &str, caller: Arc<Caller>) {
+        self.door.callers.lock().unwrap().insert(token.to_owned(), caller);
+    }
+
+    pub fn caller(&self, token: &str) -> Arc<Caller> {
+        self.door.callers.lock().unwrap()[token].clone()
+    }
+
+    async fn add_image(&self) {
+        let image = Image {
+            id: self.world.cloud.id::<ImageId>(),
+            name: "small".to_owned(),
+            description: "A small image.".to_owned(),
+            checksum: "0".repeat(64),
+            size_bytes: 1,
+            min_memory_mib: 64,
+            min_disk_gib: 1,
+            login_user: "root".to_owned(),
+            boot: Boot::Disk,
+            created_at: self.world.clock.now(),
+        };
+        self.world.cloud.add_image(&image).await.unwrap();
+    }
+
+    /// One request with exactly these headers.
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
+        let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
+        let (parts, body) = handle(&self.app, request, peer).await.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(parts.headers.contains_key("x-request-id"), "every response has a request id");
+        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+    }
+
+    /// One request of the Owner, with a JSON body unless it is empty, and more headers.
+    pub async fn with(&self, method: &str, path: &str, body: &str, more: &[(&str, &str)]) -> Answer {
+        let mut headers = vec![("authorization", "Bearer owner")];
+        if !body.is_empty() {
+            headers.push(("content-type", "application/json"));
+        }
+        headers.extend(more);
+        self.send(method, path, &headers, body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.with("GET", path, "", &[]).await
+    }
+
+    pub async fn post(&self, path: &str, body: &str) -> Answer {
+        self.with("POST", path, body, &[]).await
+    }
+
+    /// The id of something that is made.
+    pub async fn make(&self, path: &str, body: &str) -> String {
+        let made = self.post(path, body).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        made.json()["id"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.headers.contains_key(name)
+    }
+
+    /// Status, headers in order of their names without those of every response, and the body.
+    pub fn transcript(&self) -> String {
+        const EVERYWHERE: [&str; 2] = ["content-type", "x-content-type-options"];
+        let mut out = format!("{}\n", self.status);
+        let told = self.headers.iter().filter(|(name, _)| !EVERYWHERE.contains(&name.as_str()));
+        let mut lines: Vec<_> = told.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+        }
+        match serde_json::from_str::<Value>(&self.text) {
+            Ok(json) => {
+                let _ = write!(out, "{json:#}");
+            }
+            Err(_) => out.push_str(&self.text),
+        }
+        out
+    }
+}

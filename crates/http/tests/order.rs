@@ -1,0 +1,148 @@
+//! What is decided first, seen from outside: each request is wrong in several ways, and one of them is answered.
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod api;
+
+use api::Api;
+use nephos_http::Config;
+
+/// A request, and the status that it gets.
+async fn expect(api: &Api, method: &str, path: &str, headers: &[(&str, &str)], body: &str, status: u16) {
+    let answer = api.send(method, path, headers, body).await;
+    assert_eq!(answer.status, status, "{method} {path} {headers:?} {body}: {}", answer.text);
+}
+
+#[tokio::test]
+async fn each_step_comes_before_the_next() {
+    let api = Api::new().await;
+    let owner = ("authorization", "Bearer owner");
+    let json = ("content-type", "application/json");
+    let html = ("accept", "text/html");
+    let huge = "x".repeat(1024 * 1024 + 1);
+    let long = "a".repeat(40_000);
+
+    // 1. Limits, before an unknown base.
+    expect(&api, "GET", "/nowhere", &[("x-long", &long)], "", 431).await;
+    // 2. An unknown base, before the credential.
+    expect(&api, "GET", "/nowhere", &[], "", 404).await;
+    expect(&api, "GET", "/v2/projects", &[], "", 404).await;
+    // 3. Preflight, before the credential.
+    expect(&api, "OPTIONS", "/v1/projects", &[("access-control-request-method", "GET")], "", 204).await;
+    // 4. The credential, before the path.
+    expect(&api, "GET", "/v1/nothing", &[], "", 401).await;
+    // 5. Budgets, before the path.
+    *api.door.left.lock().unwrap() = Some(0);
+    expect(&api, "GET", "/v1/nothing", &[owner], "", 429).await;
+    *api.door.left.lock().unwrap() = None;
+    // 6. Path and method, before the role.
+    expect(&api, "GET", "/v1/nothing", &[owner, html], "", 404).await;
+    expect(&api, "PUT", "/v1/projects", &[owner, html], "", 405).await;
+    // 7. The role, before media types.
+    expect(&api, "DELETE", "/v1/projects/x?y=1", &[("authorization", "Bearer member"), html], "", 403).await;
+    // 8. Accept, then Content-Type, then syntax; before the size.
+    expect(&api, "POST", "/v1/projects?x=1", &[owner, html], &huge, 406).await;
+    expect(&api, "POST", "/v1/projects?x=1", &[owner], &huge, 415).await;
+    expect(&api, "POST", "/v1/projects?x=1", &[owner, json], &huge, 400).await;
+    // 9. The size and JSON, before idempotency.
+    expect(&api, "POST", "/v1/projects", &[owner, json], &huge, 413).await;
+    let key = ("idempotency-key", "k");
+    expect(&api, "POST", "/v1/projects", &[owner, json, key], r#"{"name":"a"}"#, 201).await;
+    expect(&api, "POST", "/v1/projects", &[owner, json, key], "{", 400).await;
+    // 10. Idempotency, before fields.
+    expect(&api, "POST", "/v1/projects", &[owner, json, key], r#"{"nam":"a"}"#, 422).await;
+    // 11. Fields, before objects.
+    expect(&api, "PATCH", "/v1/projects/x", &[owner, json], r#"{"name":""}"#, 400).await;
+    // 12. Objects, then If-Match, then state.
+    expect(&api, "PATCH", "/v1/projects/x", &[owner, json, ("if-match", "\"9\"")], r#"{"name":"b"}"#, 404).await;
+    let default = api.get("/v1/projects?name=default").await.json()["data"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/projects/{default}");
+    expect(&api, "DELETE", &path, &[owner, ("if-match", "\"9\"")], "", 412).await;
+    expect(&api, "DELETE", &path, &[owner, ("if-match", "\"1\"")], "", 409).await;
+}
+
+#[tokio::test]
+async fn paths_under_no_base_url_are_answered_in_the_shape_of_their_prefix() {
+    let api = Api::new().await;
+    let mut told = Vec::new();
+    for path in ["/", "/v2/projects", "/sandbox/v2", "/api", "/api/v2/computes", "/nowhere"] {
+        told.push(format!("GET {path}\n{}", api.send("GET", path, &[], "").await.transcript()));
+    }
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[tokio::test]
+async fn probes_and_documents_need_no_credential() {
+    let api = Api::new().await;
+    assert_eq!(api.send("GET", "/healthz", &[], "").await.status, 200);
+    assert_eq!(api.send("GET", "/readyz", &[], "").await.status, 200);
+    let document = api.send("GET", "/docs/openapi/platform.json", &[], "").await;
+    assert_eq!(document.json()["openapi"], "3.1.0");
+    assert_eq!(api.send("GET", "/v1/openapi.json", &[], "").await.status, 401);
+    assert_eq!(api.get("/v1/openapi.json").await.text, document.text);
+    assert_eq!(api.get("/api/v1/openapi.json").await.json()["openapi"], "3.1.0");
+    api.app.drain();
+    assert_eq!(api.send("GET", "/readyz", &[], "").await.status, 503);
+    assert_eq!(api.send("GET", "/healthz", &[], "").await.status, 200);
+}
+
+#[tokio::test]
+async fn budgets_are_told_on_successes_and_refusals() {
+    let api = Api::new().await;
+    *api.door.left.lock().unwrap() = Some(2);
+    let mut told = Vec::new();
+    for path in ["/v1/nothing", "/api/v1/nothing", "/v1/projects"] {
+        told.push(format!("GET {path}\n{}", api.get(path).await.transcript()));
+    }
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+#[tokio::test]
+async fn scripts_of_known_origins_may_call() {
+    let config = Config { cors_origins: vec!["https://app.example".to_owned()], ..Config::default() };
+    let api = Api::configured(config).await;
+    let ask = [("origin", "https://app.example"), ("access-control-request-method", "POST")];
+    insta::assert_snapshot!(api.send("OPTIONS", "/v1/projects", &ask, "").await.transcript());
+    let known = api.with("GET", "/v1/regions", "", &[("origin", "https://app.example")]).await;
+    assert_eq!(known.header("access-control-allow-origin"), "https://app.example");
+    assert!(known.header("access-control-expose-headers").contains("ratelimit"));
+    let ask = [("origin", "https://evil.example"), ("access-control-request-method", "POST")];
+    let unknown = api.send("OPTIONS", "/v1/projects", &ask, "").await;
+    assert_eq!((unknown.status, unknown.has("access-control-allow-origin")), (204, false));
+}
+
+#[tokio::test]
+async fn head_and_options_are_served() {
+    let api = Api::new().await;
+    let get = api.get("/v1/regions").await;
+    let head = api.with("HEAD", "/v1/regions", "", &[]).await;
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    assert_eq!(head.header("content-length"), get.text.len().to_string());
+    let options = api.with("OPTIONS", "/v1/projects/x", "", &[]).await;
+    assert_eq!((options.status, options.header("allow")), (204, "DELETE, GET, HEAD, OPTIONS, PATCH"));
+    let refused = api.with("PUT", "/v1/projects/x", "", &[]).await;
+    assert_eq!((refused.status, refused.header("allow")), (405, "DELETE, GET, HEAD, OPTIONS, PATCH"));
+}
+
+#[tokio::test]
+async fn a_host_of_the_sandbox_and_a_proxy() {
+    let config = Config { sandbox_hosts: vec!["sandbox.example".to_owned()], ..Config::default() };
+    let api = Api::configured(config).await;
+    let test = ("authorization", "Bearer test");
+    expect(&api, "GET", "/v1/projects", &[test, ("host", "Sandbox.example:443")], "", 200).await;
+    expect(&api, "GET", "/v1/projects", &[test, ("host", "cloud.example")], "", 401).await;
+}
+
+#[tokio::test]
+async fn every_problem_of_a_request_is_told_at_once() {
+    let api = Api::new().await;
+    let answers = [
+        api.get("/v1/computes?page=0&limit=101&status=flying&nme=x&label=x&after=cmp_1").await,
+        api.get("/api/v1/projects?after=prj_1").await,
+        api.with("POST", "/api/v1/projects?x=1", "{}", &[("idempotency-key", "not a uuid")]).await,
+        api.post("/v1/projects", "{\"name\": \"a\",\n \"name\": \"b\"}").await,
+        api.post("/v1/projects", "{\"name\":\n gamma}").await,
+        api.post("/v1/projects", "").await,
+        api.post("/v1/computes", r#"{"name":"Web_1","labels":{"a b":"c"},"protected":"yes","colour":"red"}"#).await,
+    ];
+    insta::assert_snapshot!(answers.map(|a| a.transcript()).join("\n\n"));
+}

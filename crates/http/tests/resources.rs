@@ -1,0 +1,174 @@
+//! Resources over both surfaces: lists, entity tags, replays, dry runs, actions.
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod api;
+
+use std::sync::Arc;
+
+use api::Api;
+use nephos_control::caller::Caller;
+use nephos_model::scope::{Noun, Scope, Scopes};
+use serde_json::json;
+
+#[tokio::test]
+async fn lists_are_cut_by_page_and_by_after() {
+    let api = Api::new().await;
+    let mut ids = vec![api.get("/v1/projects").await.json()["data"][0]["id"].as_str().unwrap().to_owned()];
+    for name in ["a", "b", "c", "d"] {
+        ids.push(api.make("/v1/projects", &json!({"name": name}).to_string()).await);
+    }
+    ids.reverse();
+    let seen = |body: &serde_json::Value| -> Vec<String> {
+        body["data"].as_array().unwrap().iter().map(|p| p["id"].as_str().unwrap().to_owned()).collect()
+    };
+
+    let page = api.get("/v1/projects?page=2&limit=2").await;
+    let body = page.json();
+    assert_eq!(seen(&body), ids[2..4]);
+    assert_eq!(
+        (&body["meta"]["total"], &body["meta"]["page"], &body["meta"]["next"]),
+        (&json!(5), &json!(2), &json!(ids[3]))
+    );
+    assert_eq!(
+        page.header("link"),
+        "</v1/projects?limit=2>; rel=\"first\", </v1/projects?page=1&limit=2>; rel=\"prev\", </v1/projects?page=3&limit=2>; rel=\"next\""
+    );
+
+    // The row that `after` names may be gone.
+    api.with("DELETE", &format!("/v1/projects/{}", ids[1]), "", &[]).await;
+    let after = api.get(&format!("/v1/projects?limit=2&after={}", ids[1])).await;
+    let body = after.json();
+    assert_eq!(seen(&body), ids[2..4]);
+    assert_eq!((&body["meta"]["total"], body["meta"].get("page")), (&json!(4), None));
+    let last = api.get(&format!("/v1/projects?limit=2&after={}", ids[3])).await.json();
+    assert_eq!((seen(&last), &last["meta"]["next"]), (ids[4..].to_vec(), &json!(null)));
+
+    // Past the end: nothing, and the true total.
+    let past = api.get("/v1/projects?page=4294967295").await.json();
+    assert_eq!((past["data"].as_array().unwrap().len(), &past["meta"]["total"]), (0, &json!(4)));
+}
+
+#[tokio::test]
+async fn entity_tags_guard_changes_and_spare_reads() {
+    let api = Api::new().await;
+    let id = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
+    let path = format!("/v1/projects/{id}");
+    let read = api.get(&path).await;
+    let tag = read.header("etag").to_owned();
+    let spared = api.with("GET", &path, "", &[("if-none-match", &tag)]).await;
+    assert_eq!((spared.status, spared.text.as_str(), spared.header("etag")), (304, "", tag.as_str()));
+
+    let changed = api.with("PATCH", &path, r#"{"name":"beta"}"#, &[("if-match", &tag)]).await;
+    assert_eq!((changed.status, &changed.json()["name"]), (200, &json!("beta")));
+    assert_ne!(changed.header("etag"), tag);
+    let late = api.with("PATCH", &path, r#"{"name":"gamma"}"#, &[("if-match", &tag)]).await;
+    assert_eq!((late.status, &late.json()["code"]), (412, &json!("precondition_failed")));
+    assert_eq!(api.with("GET", &path, "", &[("if-none-match", &tag)]).await.status, 200);
+    assert_eq!(api.with("PATCH", &path, "{}", &[]).await.json()["name"], "beta");
+    assert_eq!(api.with("DELETE", &path, "", &[("if-match", "*")]).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_replay_is_the_first_answer_whatever_happened_since() {
+    let api = Api::new().await;
+    let key = ("idempotency-key", "key-1");
+    let envelope = ("prefer", "envelope=always");
+    let body = r#"{"name":"alpha"}"#;
+    let first = api.with("POST", "/v1/projects", body, &[key, envelope]).await;
+    assert_eq!((first.status, first.header("preference-applied")), (201, "envelope=always"));
+    let id = first.json()["data"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(api.with("DELETE", &format!("/v1/projects/{id}"), "", &[]).await.status, 200);
+
+    let again = api.with("POST", "/v1/projects", body, &[key]).await;
+    assert_eq!((again.status, &again.text), (201, &first.text));
+    assert_eq!(again.header("preference-applied"), "envelope=always");
+    assert_eq!((again.header("etag"), again.header("location")), (first.header("etag"), first.header("location")));
+
+    let other = api.with("POST", "/v1/projects", r#"{"name":"beta"}"#, &[key]).await;
+    assert_eq!((other.status, &other.json()["code"]), (422, &json!("idempotency_key_reused")));
+    // Another surface and another path are other requests.
+    assert_eq!(api.with("POST", "/v1/ssh-keys", "{}", &[key]).await.status, 400);
+    // Refusals are not recorded.
+    let key = [("idempotency-key", "key-2")];
+    assert_eq!(api.with("POST", "/v1/projects", r#"{"name":""}"#, &key).await.status, 400);
+    assert_eq!(api.with("POST", "/v1/projects", body, &key).await.status, 201);
+}
+
+#[tokio::test]
+async fn an_envelope_is_given_to_whom_prefers_it() {
+    let api = Api::new().await;
+    let prefer = [("prefer", "envelope=always")];
+    let made = api.with("POST", "/v1/projects", r#"{"name":"alpha"}"#, &prefer).await;
+    assert_eq!(made.json()["meta"]["requestId"], made.header("x-request-id"));
+    let path = format!("/v1/projects/{}", made.json()["data"]["id"].as_str().unwrap());
+    let gone = api.with("DELETE", &path, "", &prefer).await;
+    assert_eq!((&gone.json()["data"]["deleted"], gone.header("preference-applied")), (&json!(true), "envelope=always"));
+    let strettch = api.with("GET", "/api/v1/projects", "", &prefer).await;
+    assert!(!strettch.has("preference-applied"));
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_the_price_and_does_nothing() {
+    let api = Api::started().await;
+    let body = r#"{"name":"web-1"}"#;
+    let key = [("idempotency-key", "same")];
+    let dry = api.with("POST", "/v1/computes?dry_run=true", body, &key).await;
+    assert_eq!(dry.status, 200);
+    insta::assert_snapshot!(dry.text);
+    assert_eq!(api.get("/v1/computes").await.json()["meta"]["total"], 0);
+    // It left no record of its key.
+    assert_eq!(api.with("POST", "/v1/computes", body, &key).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_compute_from_its_making_to_its_end() {
+    let api = Api::started().await;
+    let made = api.post("/v1/computes", r#"{"name":"web-1","labels":{"tier":"web"}}"#).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let compute = made.json();
+    let id = compute["id"].as_str().unwrap();
+    let path = format!("/v1/computes/{id}");
+    assert_eq!(compute["status"], "provisioning");
+    assert_eq!(made.header("operation-id"), compute["operation_id"].as_str().unwrap());
+
+    let operation = format!("/v1/operations/{}", made.header("operation-id"));
+    let ended = api
+        .world
+        .until(async || Some(api.get(&operation).await.json()["data"].clone()).filter(|o| o["status"] == "succeeded"))
+        .await;
+    assert_eq!((&ended["progress"], &ended["resource_id"]), (&json!(100), &json!(id)));
+    assert_eq!(api.get(&format!("{operation}?wait=30")).await.json()["data"]["status"], "succeeded");
+    assert_eq!(api.get(&path).await.json()["data"]["status"], "running");
+    assert_eq!(api.get(&format!("{path}/console")).await.status, 200);
+    assert_eq!(api.get("/v1/computes?label=tier:web&status=running").await.json()["meta"]["total"], 1);
+
+    let stopping = api.post(&format!("{path}/stop"), "").await;
+    assert_eq!((stopping.status, &stopping.json()["kind"]), (202, &json!("compute.stop")));
+    assert_eq!(stopping.header("location"), format!("/v1/operations/{}", stopping.json()["id"].as_str().unwrap()));
+    let refused = api.post(&format!("{path}/stop"), "").await;
+    assert_eq!((refused.status, &refused.json()["details"][0]["code"]), (409, &json!("state_forbids")));
+
+    let gone = api.with("DELETE", &path, "", &[]).await;
+    assert_eq!((gone.status, gone.has("operation-id")), (200, true));
+    assert_eq!(api.get(&path).await.status, 404);
+    assert!(api.get("/v1/events?limit=100").await.json()["data"].as_array().is_some());
+}
+
+#[tokio::test]
+async fn what_a_credential_does_not_see_is_as_if_it_were_not_there() {
+    let api = Api::new().await;
+    let theirs = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
+    let other = [("authorization", "Bearer other")];
+    let foreign = api.send("GET", &format!("/v1/projects/{theirs}"), &other, "").await;
+    let nothing = api.send("GET", "/v1/projects/prj_01kf0rdqg0fxvvh1fb3wvjkqxh", &other, "").await;
+    let malformed = api.send("GET", "/v1/projects/prj_1", &other, "").await;
+    let told = |a: &api::Answer| a.text.replace(a.header("x-request-id"), "");
+    assert_eq!((foreign.status, told(&foreign)), (404, told(&nothing)));
+    assert_eq!(told(&foreign), told(&malformed));
+
+    let narrow =
+        Caller { scopes: Scopes::default().with(Scope::read(Noun::Compute)), ..(*api.caller("owner")).clone() };
+    api.admit("narrow", Arc::new(narrow));
+    let refused = api.send("GET", "/v1/projects", &[("authorization", "Bearer narrow")], "").await;
+    assert_eq!((refused.status, &refused.json()["details"][0]["required_scope"]), (403, &json!("project:read")));
+}
