@@ -60,6 +60,12 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
+    /// The processor that emulation shows. One that has everything boots a given kernel 15 % slower (1.64 against 1.41
+    /// seconds of processor time); a system that brings its own kernel may need it: some are built for x86-64-v3.
+    const fn emulated_model(&self) -> &'static str {
+        if self.kernel.is_some() { "Westmere" } else { "max" }
+    }
+
     /// The arguments, without the program's name.
     pub fn arguments(&self) -> Vec<String> {
         let mut line = Line(Vec::new());
@@ -73,9 +79,9 @@ impl Plan<'_> {
         line.option("-machine", "q35,graphics=off,vmport=off,smm=off,sata=off,smbus=off");
         match self.engine {
             Engine::Kvm => line.option("-accel", "kvm").option("-cpu", "host"),
-            Engine::Tcg => {
-                line.option("-accel", &format!("tcg,thread=multi,tb-size={TCG_CACHE_MIB}")).option("-cpu", "max")
-            }
+            Engine::Tcg => line
+                .option("-accel", &format!("tcg,thread=multi,tb-size={TCG_CACHE_MIB}"))
+                .option("-cpu", self.emulated_model()),
         };
         line.option("-smp", &self.vcpus.to_string()).option("-m", &format!("{}M", self.memory_mib));
         line.option("-rtc", "base=utc");

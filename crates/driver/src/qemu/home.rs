@@ -242,9 +242,10 @@ impl Home {
         Ok(())
     }
 
-    /// A file for the compute's user to read, replaced as a whole.
+    /// A file for the compute's user to read, replaced as a whole. Not durable: it is written anew at every start.
     pub fn write_readable(&self, name: &str, bytes: &[u8], group: Option<u32>) -> io::Result<()> {
-        replace(&self.path, name, bytes, group)
+        write_part(&self.path, name, bytes, group)?;
+        fs::rename(self.file(&format!("{name}.part")), self.file(name))
     }
 
     /// Makes a hard link to a file of the image store under a name of the directory, anew.
@@ -268,7 +269,7 @@ impl Home {
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        replace(&self.path, name, &serde_json::to_vec(value)?, None)
+        replace(&self.path, name, &serde_json::to_vec(value)?)
     }
 }
 
@@ -280,7 +281,14 @@ const LINK_REFUSED: [i32; 3] = [
 ];
 
 /// Writes a file under a temporary name, makes it durable, and gives it its name.
-pub fn replace(dir: &Path, name: &str, bytes: &[u8], group: Option<u32>) -> io::Result<()> {
+fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    write_part(dir, name, bytes, None)?.sync_all()?;
+    fs::rename(dir.join(format!("{name}.part")), dir.join(name))?;
+    sync_dir(dir)
+}
+
+/// Writes a file under its temporary name. With a group, its members may read it.
+fn write_part(dir: &Path, name: &str, bytes: &[u8], group: Option<u32>) -> io::Result<File> {
     let part = dir.join(format!("{name}.part"));
     remove_file(&part)?;
     let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&part)?;
@@ -289,9 +297,7 @@ pub fn replace(dir: &Path, name: &str, bytes: &[u8], group: Option<u32>) -> io::
         rustix::fs::fchown(&file, None, Some(Gid::from_raw(group)))?;
         rustix::fs::fchmod(&file, Mode::from_raw_mode(0o640))?;
     }
-    file.sync_all()?;
-    fs::rename(part, dir.join(name))?;
-    sync_dir(dir)
+    Ok(file)
 }
 
 /// Removes a file; nothing there is success.
