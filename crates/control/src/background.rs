@@ -19,31 +19,37 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// The tasks beside the requests. Dropping it ends them at their next await; the rows tell the next process the rest.
 #[derive(Debug)]
-pub struct Background(JoinSet<()>);
+pub struct Background {
+    tasks: JoinSet<()>,
+    cloud: Cloud,
+}
 
 impl Background {
     /// Ends when a task ended, which none does by itself: a defect that the process should not outlive.
     pub async fn broken(&mut self) {
-        if let Some(Err(error)) = self.0.join_next().await {
+        if let Some(Err(error)) = self.tasks.join_next().await {
             error!(%error, "a background task ended");
         }
     }
 
-    /// Ends all tasks and waits for them.
+    /// Ends all tasks, waits for them, and writes what was in memory only.
     pub async fn stop(mut self) {
-        self.0.shutdown().await;
+        self.tasks.shutdown().await;
+        self.cloud.flush_last().await;
     }
 }
 
 impl Cloud {
     /// Takes up what an earlier process left, and starts the background tasks.
     pub async fn start(&self) -> Result<Background, Fault> {
+        self.advance_ids().await?;
         self.take_up().await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(self.clone().reconcile());
         tasks.spawn(self.clone().sequence());
         tasks.spawn(self.clone().search_orphans());
         tasks.spawn(self.clone().expire());
+        tasks.spawn(self.clone().keep_flushing());
         let mut heard: Vec<&str> = Vec::new();
         for (region, driver) in self.regions() {
             // Regions may share a driver; it is heard once.
@@ -52,7 +58,7 @@ impl Cloud {
                 tasks.spawn(self.clone().listen(driver.clone()));
             }
         }
-        Ok(Background(tasks))
+        Ok(Background { tasks, cloud: self.clone() })
     }
 
     async fn expire(self) {

@@ -143,12 +143,7 @@ impl Cloud {
         let now = self.now(grant.caller());
         let mut plan = Plan::new(environment.clone()).of(environment.project_id, None);
         plan.write(store::environment::delete(tenant, &environment));
-        plan.write([store::environment::ENVIRONMENT_REVOKE_KEYS.bind(store::params![
-            grant.caller().workspace_id,
-            grant.caller().mode.as_str(),
-            environment.id,
-            now
-        ])]);
+        plan.write(self.revoke_narrowed(grant.caller(), environment.project_id, Some(environment.id)));
         plan.after.credentials = true;
         let change = change("environment.deleted", "environment.delete", Some(&environment), None, 200);
         self.journal(&mut plan, grant, now, change);

@@ -3,7 +3,11 @@
 //! A handler hands over a [`Grant`](caller::Grant) and parsed input and gets a value, a [`Plan`](plan::Plan) or a
 //! [`Fault`]. Deliberately not here: HTTP, SQL texts, hypervisors.
 
+pub mod address;
+pub mod api_key;
+pub mod auth;
 pub mod background;
+pub mod budget;
 pub mod caller;
 pub mod compute;
 pub mod environment;
@@ -11,6 +15,7 @@ pub mod event;
 pub mod fault;
 pub mod idempotency;
 pub mod image;
+pub mod install;
 pub mod operation;
 pub mod plan;
 pub mod plan_limits;
@@ -20,7 +25,9 @@ pub mod region;
 pub mod sequence;
 pub mod settings;
 pub mod ssh_key;
+pub mod usage;
 pub mod view;
+pub mod workspace;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -48,6 +55,9 @@ struct Inner {
     entropy: Arc<dyn Entropy>,
     last_id: Mutex<u128>,
     settings: Settings,
+    credentials: auth::Credentials,
+    budgets: budget::BudgetBook,
+    requests: usage::Requests,
     regions: Vec<(Region, Arc<dyn Driver>)>,
     running: Arc<idempotency::Running>,
     work: Notify,
@@ -88,6 +98,9 @@ impl Cloud {
             entropy,
             last_id: Mutex::new(0),
             settings,
+            credentials: auth::Credentials::default(),
+            budgets: budget::BudgetBook::default(),
+            requests: usage::Requests::default(),
             regions,
             running: Arc::default(),
             work: Notify::new(),
@@ -149,6 +162,9 @@ impl Cloud {
 
     /// Tells those who wait that a commit left something for them. Only a hint: the rows say it too.
     pub(crate) fn wake(&self, after: &After) {
+        if after.credentials {
+            self.0.credentials.forget();
+        }
         self.0.pending.notify_one();
         if after.work {
             self.0.work.notify_one();

@@ -32,6 +32,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Names of the plans that every installation has.
+    pub const BUILT_IN: &'static [&'static str] = &["standard", "partner", "unlimited"];
+
     /// The plan `standard`: the documented budgets.
     pub fn standard() -> Self {
         Self {

@@ -173,12 +173,7 @@ impl Cloud {
         }
         plan.write(store::project::delete(tenant, &project, now));
         plan.write([store::counter::give_back(tenant, "quota.projects", 1)]);
-        plan.write([store::project::PROJECT_REVOKE_KEYS.bind(store::params![
-            grant.caller().workspace_id,
-            grant.caller().mode.as_str(),
-            project.id,
-            now
-        ])]);
+        plan.write(self.revoke_narrowed(grant.caller(), project.id, None));
         plan.after.credentials = true;
         let change = change("project.deleted", "project.delete", Some(&project), None, 200);
         self.journal(&mut plan, grant, now, change);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use nephos_model::size::Size;
 
+use crate::plan_limits::Limits;
+
 /// Settings of the control plane.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -21,6 +23,23 @@ pub struct Settings {
     pub stop_deadline: Duration,
     /// Whom to ask for higher budgets.
     pub support_contact: String,
+    /// The operator's own plans; one may have the name of a built-in plan, and is taken instead of it.
+    pub plans: Vec<Limits>,
+}
+
+impl Settings {
+    /// The plan of a name, if there is one.
+    pub fn plan(&self, name: &str) -> Option<Limits> {
+        let own = self.plans.iter().find(|plan| plan.plan == name).cloned();
+        own.or_else(|| Limits::built_in(name))
+    }
+
+    /// The names of all plans.
+    pub fn plan_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Limits::BUILT_IN.to_vec();
+        names.extend(self.plans.iter().map(|plan| plan.plan.as_str()).filter(|name| !Limits::BUILT_IN.contains(name)));
+        names
+    }
 }
 
 impl Default for Settings {
@@ -47,6 +66,7 @@ impl Default for Settings {
             disk_percent: 100,
             stop_deadline: Duration::from_mins(1),
             support_contact: "the operator of this installation".to_owned(),
+            plans: Vec::new(),
         }
     }
 }

@@ -46,6 +46,12 @@ impl Raw {
         (self.0 >> 80) as u64
     }
 
+    /// The last 64 bits; in a `UUIDv7` all but the first two of them are random.
+    #[allow(clippy::cast_possible_truncation)] // what is wanted
+    pub const fn low(self) -> u64 {
+        self.0 as u64
+    }
+
     /// The hyphenated UUID text (RFC 9562), lower case.
     pub fn to_uuid(self) -> String {
         let h = format!("{:032x}", self.0);

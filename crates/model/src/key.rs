@@ -33,19 +33,19 @@ impl Secret {
         entropy.fill(&mut bytes);
         let mut text = prefix(mode).to_owned();
         text.push_str(&body(bytes));
-        text.push_str(&check(&text));
+        let sum = check(&text);
+        text.extend(sum.iter().map(|b| char::from(*b)));
         Self { text, mode }
     }
 
     /// Parses a credential; `None` when its shape or checksum is wrong, so that no look-up is needed.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.len() != SECRET_CHARS || !text.is_ascii() {
-            return None;
-        }
-        let mode = [Mode::Live, Mode::Test].into_iter().find(|mode| text.starts_with(prefix(*mode)))?;
-        let (rest, sum) = text.split_at(SECRET_CHARS - CHECK_CHARS);
-        let shaped = rest.bytes().skip(PREFIX_CHARS).all(|b| b.is_ascii_alphanumeric());
-        (shaped && check(rest) == sum).then(|| Self { text: text.to_owned(), mode })
+        Some(Self { text: text.to_owned(), mode: shape(text)? })
+    }
+
+    /// The mode and the stored hash of a credential, without keeping it; `None` as for [`Secret::parse`].
+    pub fn recognize(text: &str) -> Option<(Mode, [u8; 32])> {
+        Some((shape(text)?, Sha256::digest(text.as_bytes()).into()))
     }
 
     /// Live or sandbox.
@@ -82,6 +82,17 @@ const fn prefix(mode: Mode) -> &'static str {
     }
 }
 
+/// The mode of a text that has the shape and checksum of a secret.
+fn shape(text: &str) -> Option<Mode> {
+    if text.len() != SECRET_CHARS || !text.is_ascii() {
+        return None;
+    }
+    let mode = [Mode::Live, Mode::Test].into_iter().find(|mode| text.starts_with(prefix(*mode)))?;
+    let (rest, sum) = text.split_at(SECRET_CHARS - CHECK_CHARS);
+    let shaped = rest.bytes().skip(PREFIX_CHARS).all(|b| b.is_ascii_alphanumeric());
+    (shaped && check(rest) == sum.as_bytes()).then_some(mode)
+}
+
 fn body(mut bytes: [u8; 32]) -> String {
     let mut digits = [b'0'; BODY_CHARS];
     for slot in digits.iter_mut().rev() {
@@ -97,14 +108,14 @@ fn body(mut bytes: [u8; 32]) -> String {
     digits.iter().map(|b| char::from(*b)).collect()
 }
 
-fn check(text: &str) -> String {
+fn check(text: &str) -> [u8; CHECK_CHARS] {
     let mut sum = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECK_CHARS];
     for slot in digits.iter_mut().rev() {
         *slot = ALPHABET[(sum % 62) as usize];
         sum /= 62;
     }
-    digits.iter().map(|b| char::from(*b)).collect()
+    digits
 }
 
 #[cfg(test)]
@@ -121,6 +132,7 @@ mod tests {
             assert_eq!(text.len(), 57);
             assert_eq!(Secret::parse(text).as_ref(), Some(&secret));
             assert_eq!(secret.mode(), mode);
+            assert_eq!(Secret::recognize(text), Some((mode, secret.hash())));
             for at in 0..text.len() {
                 let mut bytes = text.as_bytes().to_vec();
                 bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };

@@ -3,7 +3,7 @@
 
 CREATE TABLE installation (
     id BIGINT PRIMARY KEY,
-    canary BLOB NOT NULL,
+    canary BLOB,
     initialized_at BIGINT,
     created_at BIGINT NOT NULL
 );
@@ -74,8 +74,9 @@ CREATE TABLE api_keys (
 );
 CREATE UNIQUE INDEX api_keys_hash ON api_keys (hash);
 CREATE INDEX api_keys_previous_hash ON api_keys (previous_hash);
-CREATE INDEX api_keys_list ON api_keys (workspace_id, mode, id);
-CREATE INDEX api_keys_project ON api_keys (workspace_id, mode, project_id, id);
+-- Revoked keys stay for the audit log, and are in no list.
+CREATE INDEX api_keys_list ON api_keys (workspace_id, mode, id) WHERE revoked_at IS NULL;
+CREATE INDEX api_keys_project ON api_keys (workspace_id, mode, project_id, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_member ON api_keys (member_id, id);
 
 CREATE TABLE projects (
@@ -391,7 +392,7 @@ CREATE TABLE ledger (
     entry_id TEXT NOT NULL,
     PRIMARY KEY (tenant, resource_id, entry_id)
 );
-CREATE INDEX ledger_time ON ledger (tenant, to_s, from_s);
+CREATE INDEX ledger_time ON ledger (tenant, to_s, resource_id, entry_id);
 
 -- Names of deleted projects and environments, for usage reports that still count them.
 CREATE TABLE tombstones (

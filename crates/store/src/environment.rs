@@ -53,9 +53,6 @@ sql! {
     /// No more counters of computes in a project's environments.
     pub COMPUTE_COUNTERS_DELETE_ALL = "DELETE FROM counters WHERE tenant = $1 AND noun = 'compute'
         AND scope IN (SELECT id FROM environments WHERE tenant = $1 AND project_id = $2)";
-    /// The keys narrowed to an environment stop working with it.
-    pub ENVIRONMENT_REVOKE_KEYS = "UPDATE api_keys SET revoked_at = $4, updated_at = $4, version = version + 1
-        WHERE workspace_id = $1 AND mode = $2 AND environment_id = $3 AND revoked_at IS NULL";
     /// A project's number of environments, if it is within a limit.
     pub ENVIRONMENTS_WITHIN = "UPDATE counters SET value = value
         WHERE tenant = $1 AND noun = 'environment' AND scope = $2 AND value <= $3";

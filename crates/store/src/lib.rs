@@ -28,6 +28,7 @@
 //! # Ok::<(), nephos_store::StoreError>(()) }).unwrap();
 //! ```
 
+pub mod api_key;
 pub mod audit;
 mod batch;
 pub mod capacity;
@@ -40,7 +41,9 @@ mod error;
 pub mod event;
 pub mod idempotency;
 pub mod image;
+pub mod install;
 mod list;
+pub mod member;
 pub mod meter;
 pub mod migrate;
 pub mod operation;
@@ -52,8 +55,10 @@ pub mod ssh_key;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod usage;
 mod value;
 pub mod work;
+pub mod workspace;
 
 use std::path::PathBuf;
 

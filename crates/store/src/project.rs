@@ -55,9 +55,6 @@ sql! {
     pub PROJECT_DELETE = "DELETE FROM projects WHERE tenant = $1 AND id = $2 AND version = $3 AND is_default = 0";
     /// Takes the row's lock in the transaction that puts something into the project, so that a deletion waits.
     pub PROJECT_HOLD = "UPDATE projects SET version = version WHERE tenant = $1 AND id = $2";
-    /// The keys narrowed to a project stop working with it.
-    pub PROJECT_REVOKE_KEYS = "UPDATE api_keys SET revoked_at = $4, updated_at = $4, version = version + 1
-        WHERE workspace_id = $1 AND mode = $2 AND project_id = $3 AND revoked_at IS NULL";
     /// What a deleted project was called.
     pub TOMBSTONE_INSERT = "INSERT INTO tombstones (tenant, id, name, created_at, deleted_at)
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (tenant, id) DO NOTHING";

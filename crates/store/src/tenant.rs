@@ -14,6 +14,9 @@ sql! {
         VALUES ($1, $2, $3, $4, 1, 0, $5)";
     /// One tenant.
     indexed pub TENANT_GET = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants WHERE id = $1";
+    /// A workspace's current tenant of a mode.
+    indexed pub TENANT_CURRENT = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants
+        WHERE workspace_id = $1 AND mode = $2 AND is_current = 1";
     /// The largest id.
     pub TENANT_LAST = "SELECT id FROM tenants ORDER BY id DESC LIMIT 1";
     /// A page of all tenants.
@@ -60,6 +63,11 @@ impl Store {
     /// One tenant.
     pub async fn tenant(&self, id: TenantId) -> Result<Option<Tenant>> {
         self.one(TENANT_GET.bind(params![id]), decode).await
+    }
+
+    /// A workspace's current tenant of a mode.
+    pub async fn current_tenant(&self, workspace: WorkspaceId, mode: Mode) -> Result<Option<Tenant>> {
+        self.one(TENANT_CURRENT.bind(params![workspace, mode.as_str()]), decode).await
     }
 
     /// The next free tenant id; another process may take it first, which is a unique violation at the insert.

@@ -3,10 +3,15 @@
 //! Fields are `snake_case`; every one is always present, `null` when without value. Times are RFC 3339 in whole seconds.
 
 mod compute;
+mod identity;
 mod operation;
 mod project;
 
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
+pub use identity::{
+    ApiKeyView, ApiKeyWithSecretView, BudgetView, LimitsView, MeView, MemberView, ProjectUsageView, QuotaView,
+    UsageView, WorkspaceView,
+};
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};
 

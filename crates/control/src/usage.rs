@@ -1,0 +1,340 @@
+//! Usage: counting requests, and the report of a month.
+//!
+//! Requests are counted in memory and written in batches; metered time comes from the ledger and the open intervals. All
+//! is whole numbers: an amount is rounded once for each resource, price and day, and every larger figure is a sum of those.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nephos_model::clock::Month;
+use nephos_model::fault::Detail;
+use nephos_model::id::{KeyId, ProjectId};
+use nephos_model::role::Role;
+use nephos_model::tenant::{Mode, TenantId};
+use nephos_model::{Fault, Timestamp};
+use nephos_store as store;
+use nephos_store::usage::{Interval, LedgerPlace};
+use nephos_store::{Batch, StoreError};
+use tracing::{error, warn};
+
+use crate::budget::SurfaceBudget;
+use crate::caller::{Caller, Grant, UsageRead};
+use crate::view::{ProjectUsageView, UsageView};
+use crate::{Cloud, fault};
+
+/// How often counted requests and last uses of keys are written.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
+/// How often writing is tried at the end of the program, when the store does not answer at once.
+const LAST_ATTEMPTS_MAX: u32 = 3;
+/// Locks over the counts.
+const SHARDS: usize = 16;
+/// Different counts in one shard at most; requests of more are counted without their key and project.
+const COUNTS_PER_SHARD_MAX: usize = 8_192;
+/// Statements of one batch of counts.
+const COUNTS_AT_ONCE: usize = 1_024;
+const SECONDS_PER_HOUR: i128 = 3_600;
+const SECONDS_PER_DAY: i64 = 86_400;
+/// What is metered while a compute runs.
+const RUNNING: &str = "compute.running";
+
+/// What requests are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Counted {
+    tenant: TenantId,
+    /// Days since 1970, by the tenant's clock.
+    day: i64,
+    project: Option<ProjectId>,
+    key: Option<KeyId>,
+    surface: SurfaceBudget,
+}
+
+/// Requests that were counted and are not written yet.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    shards: [Mutex<HashMap<Counted, i64>>; SHARDS],
+    /// Held while counts are written, so that nothing is written twice.
+    flushing: tokio::sync::Mutex<()>,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), flushing: tokio::sync::Mutex::default() }
+    }
+}
+
+impl Requests {
+    #[allow(clippy::cast_possible_truncation)] // a remainder below 16
+    fn shard(&self, counted: &Counted) -> &Mutex<HashMap<Counted, i64>> {
+        let mut hasher = DefaultHasher::new();
+        (counted.tenant, counted.key).hash(&mut hasher);
+        &self.shards[(hasher.finish() % SHARDS as u64) as usize]
+    }
+
+    fn add(&self, counted: Counted) {
+        let mut counts = self.shard(&counted).lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() < COUNTS_PER_SHARD_MAX || counts.contains_key(&counted) {
+            *counts.entry(counted).or_insert(0) += 1;
+        } else {
+            // At most one such count for each tenant, day and surface.
+            *counts.entry(Counted { key: None, project: None, ..counted }).or_insert(0) += 1;
+        }
+    }
+
+    fn waiting(&self) -> Vec<(usize, Counted, i64)> {
+        let mut waiting = Vec::new();
+        for (i, shard) in self.shards.iter().enumerate() {
+            let counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.extend(counts.iter().map(|(counted, requests)| (i, *counted, *requests)));
+        }
+        waiting
+    }
+
+    fn written(&self, written: &[(usize, Counted, i64)]) {
+        for (i, counted, requests) in written {
+            let mut counts = self.shards[*i].lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(left) = counts.get_mut(counted) {
+                *left -= requests;
+                if *left <= 0 {
+                    counts.remove(counted);
+                }
+            }
+        }
+    }
+}
+
+fn surface_name(surface: SurfaceBudget) -> &'static str {
+    match surface {
+        SurfaceBudget::Platform => "platform",
+        SurfaceBudget::Strettch => "strettch",
+    }
+}
+
+/// The figures of one project.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Figures {
+    requests: i64,
+    compute_seconds: i64,
+    amount: i128,
+}
+
+impl Cloud {
+    /// Counts a request, whatever its status but 401 and 429.
+    pub fn count_request(&self, caller: &Caller, surface: SurfaceBudget, project: Option<ProjectId>) {
+        let day = self.now(caller).day();
+        self.0.requests.add(Counted { tenant: caller.tenant, day, project, key: caller.key_id, surface });
+    }
+
+    /// Writes what is kept in memory only for a while: counted requests, and when keys were last used.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.flush_requests().await?;
+        self.flush_used().await
+    }
+
+    async fn flush_requests(&self) -> Result<(), StoreError> {
+        // A task of its own: it goes on when whoever waits for it does not, so what was written is always taken off.
+        let cloud = self.clone();
+        tokio::spawn(async move { cloud.write_requests().await }).await.unwrap_or_else(|ended| {
+            let reason = "writing the counts of requests ended by itself".to_owned();
+            Err(StoreError::Unavailable { reason, uncertain: false, source: Some(ended.into()) })
+        })
+    }
+
+    async fn write_requests(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = self.0.requests.flushing.lock().await;
+        let waiting = self.0.requests.waiting();
+        for some in waiting.chunks(COUNTS_AT_ONCE) {
+            let batch: Batch = some
+                .iter()
+                .map(|(_, c, requests)| {
+                    store::usage::add_requests(c.tenant, c.day, c.project, c.key, surface_name(c.surface), *requests)
+                })
+                .collect();
+            match self.store().write(batch).await {
+                Ok(_) => self.0.requests.written(some),
+                Err(failed @ StoreError::Unavailable { uncertain: true, .. }) => {
+                    // Better lost than counted twice, as nobody pays for a request that was not made.
+                    warn!(error = %failed, "some counts of requests may be lost");
+                    self.0.requests.written(some);
+                    return Err(failed);
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes them every few seconds, until the future is dropped.
+    pub(crate) async fn keep_flushing(self) {
+        loop {
+            self.clock().sleep(FLUSH_EVERY).await;
+            if let Err(error) = self.flush().await {
+                warn!(%error, "counts of requests can't be written now and are kept");
+            }
+        }
+    }
+
+    /// Writes them for the last time.
+    pub(crate) async fn flush_last(&self) {
+        for attempt in 1..=LAST_ATTEMPTS_MAX {
+            match self.flush().await {
+                Ok(()) => return,
+                Err(error) if error.is_passing() && attempt < LAST_ATTEMPTS_MAX => {}
+                Err(error) => error!(%error, "counts of requests of the last seconds are lost"),
+            }
+        }
+    }
+
+    /// The report of a month, the current one by default; 400 for one that has not begun.
+    ///
+    /// A narrowed credential sees its project's figures only; amounts are there for Owners.
+    pub async fn usage(&self, grant: &Grant<UsageRead>, month: Option<Month>) -> Result<UsageView, Fault> {
+        let caller = grant.caller();
+        let now = self.now(caller);
+        let month = month.unwrap_or_else(|| now.month());
+        if month.start() > now {
+            let message = format!("The month {month} has not begun.");
+            return Err(Fault::bad(Detail::parameter("month", "out_of_range", message)));
+        }
+        self.flush_requests().await.map_err(fault::store)?;
+        let mut figures = self.metered(caller, month, now).await.map_err(fault::store)?;
+        for (project, requests) in self.requests_of(caller, month).await.map_err(fault::store)? {
+            figures.entry(project).or_default().requests += requests;
+        }
+        if caller.is_narrowed() {
+            figures.retain(|project, _| project.is_some_and(|id| caller.sees_project(id)));
+        }
+        let projects = self.projects_of(caller, month, now).await.map_err(fault::store)?;
+        let ids: Vec<ProjectId> = figures.keys().flatten().copied().collect();
+        let names = self.store().project_names(caller.tenant, &ids).await.map_err(fault::store)?;
+        let names: HashMap<ProjectId, Option<String>> = ids.into_iter().zip(names).collect();
+        let amount = |amount: i128| (caller.role >= Role::Owner).then(|| i64::try_from(amount).unwrap_or(i64::MAX));
+        let total = figures.values().fold(Figures::default(), |sum, of| Figures {
+            requests: sum.requests + of.requests,
+            compute_seconds: sum.compute_seconds + of.compute_seconds,
+            amount: sum.amount + of.amount,
+        });
+        let by_project = figures.iter().map(|(project, of)| ProjectUsageView {
+            project_id: project.map(|id| id.to_string()),
+            project_name: project.and_then(|id| names.get(&id).cloned().flatten()),
+            requests: of.requests,
+            compute_seconds: of.compute_seconds,
+            amount_microunits: amount(of.amount),
+        });
+        Ok(UsageView {
+            month: month.to_string(),
+            requests: total.requests,
+            projects,
+            compute_seconds: total.compute_seconds,
+            amount_microunits: amount(total.amount),
+            currency: self.settings().currency.clone(),
+            by_project: by_project.collect(),
+        })
+    }
+
+    async fn requests_of(&self, caller: &Caller, month: Month) -> Result<Vec<(Option<ProjectId>, i64)>, StoreError> {
+        // Requests are not counted by environment: a key that is narrowed to one sees its own.
+        let key = caller.environment_id.and(caller.key_id);
+        self.store().requests_by_project(caller.tenant, month.start().day(), month.end().day(), key).await
+    }
+
+    async fn projects_of(&self, caller: &Caller, month: Month, now: Timestamp) -> Result<i64, StoreError> {
+        if let Some(only) = caller.project_id {
+            let project = self.store().project(caller.tenant, only).await?;
+            return Ok(i64::from(project.is_some_and(|p| p.created_at < month.end())));
+        }
+        if month.end() > now {
+            self.store().projects_now(caller.tenant).await
+        } else {
+            self.store().projects_at(caller.tenant, month.end()).await
+        }
+    }
+
+    /// Seconds and amounts of a month by project, as they are at `now`.
+    async fn metered(
+        &self,
+        caller: &Caller,
+        month: Month,
+        now: Timestamp,
+    ) -> Result<BTreeMap<Option<ProjectId>, Figures>, StoreError> {
+        let from_s = month.start().secs();
+        let to_s = month.end().secs().min(now.secs());
+        let mut meter = Metered::new(from_s, to_s);
+        // What is open is read first. What closes while the ledger is read is then in both, and is counted once.
+        let open = self.store().open_intervals(caller.tenant).await?;
+        let was_open: HashSet<(String, i64)> = open.iter().map(|i| (i.resource_id.clone(), i.from_s)).collect();
+        let is_seen = |i: &Interval| caller.sees(i.project_id, i.environment_id);
+        open.iter().filter(|i| is_seen(i)).for_each(|i| meter.add(i));
+        let mut place = Some(LedgerPlace::after(from_s));
+        while let Some(from) = place {
+            let (closed, next) = self.store().closed_intervals(caller.tenant, &from, to_s).await?;
+            let fresh = closed.iter().filter(|i| !was_open.contains(&(i.resource_id.clone(), i.from_s)));
+            fresh.filter(|i| is_seen(i)).for_each(|i| meter.add(i));
+            place = next;
+        }
+        let mut figures = meter.figures();
+        if caller.mode == Mode::Test {
+            figures.values_mut().for_each(|of| of.amount = 0);
+        }
+        Ok(figures)
+    }
+}
+
+/// Sums intervals, clipped to a range of seconds, by resource, price and day.
+#[derive(Debug)]
+struct Metered {
+    from_s: i64,
+    to_s: i64,
+    seconds: BTreeMap<Option<ProjectId>, i64>,
+    /// By project, resource, price and day.
+    charged: HashMap<(ProjectId, String, i64), BTreeMap<i64, i64>>,
+}
+
+impl Metered {
+    fn new(from_s: i64, to_s: i64) -> Self {
+        Self { from_s, to_s, seconds: BTreeMap::new(), charged: HashMap::new() }
+    }
+
+    fn add(&mut self, interval: &Interval) {
+        let from = interval.from_s.max(self.from_s);
+        let to = interval.to_s.unwrap_or(i64::MAX).min(self.to_s);
+        if from >= to {
+            return;
+        }
+        let running = if interval.item == RUNNING { to - from } else { 0 };
+        *self.seconds.entry(Some(interval.project_id)).or_insert(0) += running;
+        let key = (interval.project_id, interval.resource_id.clone(), interval.microunits_per_hour);
+        let days = self.charged.entry(key).or_default();
+        let mut at = from;
+        while at < to {
+            let day = at.div_euclid(SECONDS_PER_DAY);
+            let end = to.min((day + 1) * SECONDS_PER_DAY);
+            *days.entry(day).or_insert(0) += end - at;
+            at = end;
+        }
+    }
+
+    fn figures(self) -> BTreeMap<Option<ProjectId>, Figures> {
+        let mut figures: BTreeMap<Option<ProjectId>, Figures> = BTreeMap::new();
+        for (project, seconds) in self.seconds {
+            figures.entry(project).or_default().compute_seconds += seconds;
+        }
+        for ((project, _, price), days) in self.charged {
+            let amount: i128 = days.values().map(|seconds| amount(*seconds, price)).sum();
+            figures.entry(Some(project)).or_default().amount += amount;
+        }
+        figures
+    }
+}
+
+/// The price of some seconds at a price by the hour, rounded half to even.
+fn amount(seconds: i64, microunits_per_hour: i64) -> i128 {
+    let exact = i128::from(seconds) * i128::from(microunits_per_hour);
+    let (whole, rest) = (exact.div_euclid(SECONDS_PER_HOUR), exact.rem_euclid(SECONDS_PER_HOUR));
+    let rounds_up = 2 * rest > SECONDS_PER_HOUR || (2 * rest == SECONDS_PER_HOUR && whole % 2 != 0);
+    whole + i128::from(rounds_up)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+//! Who is who: workspaces, members, API keys, the credential itself, and what a plan allows.
+
+use nephos_model::api_key::ApiKey;
+use nephos_model::workspace::{Member, Workspace};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::time;
+
+/// An API key. Its secret is never shown again.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKey")]
+pub struct ApiKeyView {
+    /// Its id, `key_…`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The last characters of its secret.
+    pub hint: String,
+    /// `live` or `test`.
+    pub mode: String,
+    /// The member it belongs to, whose role it never exceeds.
+    pub member_id: String,
+    /// The scopes it is narrowed to; null: whatever the member may do.
+    pub scopes: Option<Vec<String>>,
+    /// The project it is narrowed to.
+    pub project_id: Option<String>,
+    /// The environment it is narrowed to.
+    pub environment_id: Option<String>,
+    /// The address ranges it is narrowed to; empty: any.
+    pub allowed_ips: Vec<String>,
+    /// When it stops working.
+    pub expires_at: Option<String>,
+    /// Until when the secret before the last rotation works too.
+    pub previous_secret_until: Option<String>,
+    /// When it was last used, to the minute.
+    pub last_used_at: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+impl From<&ApiKey> for ApiKeyView {
+    fn from(k: &ApiKey) -> Self {
+        Self {
+            id: k.id.to_string(),
+            name: k.name.clone(),
+            hint: k.hint.clone(),
+            mode: k.mode.to_string(),
+            member_id: k.member_id.to_string(),
+            scopes: k.scopes.map(|scopes| scopes.iter().map(|scope| scope.to_string()).collect()),
+            project_id: k.project_id.map(|id| id.to_string()),
+            environment_id: k.environment_id.map(|id| id.to_string()),
+            allowed_ips: k.allowed_ips.clone(),
+            expires_at: k.expires_at.map(time),
+            previous_secret_until: k.previous_until_at.map(time),
+            last_used_at: k.last_used_at.map(time),
+            created_at: time(k.created_at),
+            updated_at: time(k.updated_at),
+        }
+    }
+}
+
+/// An API key with its secret: shown once, when it is made or rotated.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKeyWithSecret")]
+pub struct ApiKeyWithSecretView {
+    /// The key.
+    #[serde(flatten)]
+    pub key: ApiKeyView,
+    /// The secret, for `Authorization: Bearer`. It is not shown again.
+    pub secret: String,
+}
+
+impl From<&crate::api_key::KeyWithSecret> for ApiKeyWithSecretView {
+    fn from(made: &crate::api_key::KeyWithSecret) -> Self {
+        Self { key: ApiKeyView::from(&made.key), secret: made.secret.expose().to_owned() }
+    }
+}
+
+/// A workspace.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Workspace")]
+pub struct WorkspaceView {
+    /// Its id, `ws_…`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Name of its plan.
+    pub plan: String,
+    /// Since when the operator suspends it.
+    pub suspended_at: Option<String>,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+impl From<&Workspace> for WorkspaceView {
+    fn from(w: &Workspace) -> Self {
+        Self {
+            id: w.id.to_string(),
+            name: w.name.clone(),
+            plan: w.plan.clone(),
+            suspended_at: w.suspended_at.map(time),
+            created_at: time(w.created_at),
+            updated_at: time(w.updated_at),
+        }
+    }
+}
+
+/// A person's place in a workspace.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Member")]
+pub struct MemberView {
+    /// Its id, `mem_…`.
+    pub id: String,
+    /// The person, `usr_…`.
+    pub user_id: String,
+    /// The person's e-mail address.
+    pub email: String,
+    /// `owner`, `admin` or `member`.
+    pub role: String,
+    /// When it was made.
+    pub created_at: String,
+    /// When it last changed.
+    pub updated_at: String,
+}
+
+impl From<&Member> for MemberView {
+    fn from(m: &Member) -> Self {
+        Self {
+            id: m.id.to_string(),
+            user_id: m.user_id.to_string(),
+            email: m.email.clone(),
+            role: m.role.to_string(),
+            created_at: time(m.created_at),
+            updated_at: time(m.updated_at),
+        }
+    }
+}
+
+/// The credential of a request, and what it may do now.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Me")]
+pub struct MeView {
+    /// Its workspace.
+    pub workspace: WorkspaceView,
+    /// `live` or `test`.
+    pub mode: String,
+    /// The member behind it.
+    pub member: MemberView,
+    /// The member's role now: `owner`, `admin` or `member`.
+    pub role: String,
+    /// Every scope it has.
+    pub scopes: Vec<String>,
+    /// The API key; null in the console.
+    pub api_key: Option<ApiKeyView>,
+}
+
+impl From<&crate::workspace::Me> for MeView {
+    fn from(me: &crate::workspace::Me) -> Self {
+        Self {
+            workspace: WorkspaceView::from(&me.workspace),
+            mode: me.mode.to_string(),
+            member: MemberView::from(&me.member),
+            role: me.member.role.to_string(),
+            scopes: me.scopes.iter().map(|scope| scope.to_string()).collect(),
+            api_key: me.key.as_ref().map(ApiKeyView::from),
+        }
+    }
+}
+
+/// What the plan allows and what is used of it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Limits")]
+pub struct LimitsView {
+    /// Name of the plan.
+    pub plan: String,
+    /// Budgets of requests.
+    pub budgets: Vec<BudgetView>,
+    /// Quotas of resources.
+    pub quotas: Vec<QuotaView>,
+}
+
+/// A budget of requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Budget")]
+pub struct BudgetView {
+    /// Its name, as a 429 has it.
+    pub name: String,
+    /// The surface that it is of: `platform` or `strettch`.
+    pub surface: String,
+    /// Requests in one window; null: no budget.
+    pub limit: Option<u32>,
+    /// Seconds in one window.
+    pub window_s: u32,
+}
+
+/// A quota of resources.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Quota")]
+pub struct QuotaView {
+    /// What is counted, such as `computes` or `memory_mib`.
+    pub name: String,
+    /// The most there may be; null: no quota.
+    pub limit: Option<u32>,
+    /// What is used; null for a credential that is narrowed to a project.
+    pub used: Option<i64>,
+}
+
+/// What a month cost and took, in all and by project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Usage")]
+pub struct UsageView {
+    /// The month, `YYYY-MM`, UTC.
+    pub month: String,
+    /// Requests, whatever their answer but 401 and 429.
+    pub requests: i64,
+    /// Projects that exist now; of a past month, at its end.
+    pub projects: i64,
+    /// Seconds for which computes ran.
+    pub compute_seconds: i64,
+    /// The price of it in millionths of the currency; null below the role `owner`.
+    pub amount_microunits: Option<i64>,
+    /// ISO 4217.
+    pub currency: String,
+    /// By project; the rows sum to the totals.
+    pub by_project: Vec<ProjectUsageView>,
+}
+
+/// What a project cost and took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ProjectUsage")]
+pub struct ProjectUsageView {
+    /// The project; null for requests of no project.
+    pub project_id: Option<String>,
+    /// Its name, also when it was deleted; null without a project.
+    pub project_name: Option<String>,
+    /// Requests.
+    pub requests: i64,
+    /// Seconds for which computes ran.
+    pub compute_seconds: i64,
+    /// The price of it in millionths of the currency; null below the role `owner`.
+    pub amount_microunits: Option<i64>,
+}
