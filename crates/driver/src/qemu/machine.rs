@@ -4,27 +4,24 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use nephos_model::compute::Address;
-use nephos_model::id::{ComputeId, Id};
+use nephos_model::id::ComputeId;
 use nephos_model::image::Boot;
 use tokio::sync::watch;
 
-use super::command::{self, Plan};
-use super::home::{Home, Record, Started};
+use super::home::{Record, Started};
 use super::host_key::HostKey;
 use super::hub::Seat;
 use super::images::{said, tool_cage};
+use super::launch::Launch;
 use super::network::{self, Socket, Sockets};
-use super::probe::{Facts, Uplink};
+use super::probe::Facts;
 use super::process::{self, Process};
 use super::run::run;
-use super::seed::Seed;
-use super::sys::{Cage, Identity, confine, number};
+use super::sys::Identity;
 use super::task::{self, Order, Shared, Status, Subject};
 use super::{Inner, blocking, failed, lock, passing, qcow2};
 use crate::{DriverError, Goal, Halt, Machine, Report, Seen, Stop};
@@ -45,8 +42,6 @@ const LOOK_AGAIN_MS: u64 = 1_000;
 const PORT_LOOKS_MAX: u32 = 40;
 /// Milliseconds between them.
 const PORT_LOOK_MS: u64 = 50;
-/// Open files for QEMU.
-const QEMU_FILES_MAX: u64 = 1_024;
 const GIB: u64 = 1 << 30;
 
 impl Inner {
@@ -106,8 +101,10 @@ impl Inner {
         self.wait_end(id).await;
         lock(&self.links).remove(&id);
         let sockets = Sockets::new(&self.options.runtime_dir, id);
+        let cgroups = self.facts().await.and_then(|facts| facts.cgroups.clone());
         blocking("what is left of a machine can't be removed", move || {
             sockets.remove()?;
+            cgroups.map_or(Ok(()), |cgroups| cgroups.remove(id))?;
             home.remove()
         })
         .await?;
@@ -474,114 +471,6 @@ fn report(seen: Seen) -> Report {
 fn lowest_free(used: impl Iterator<Item = u32>) -> u32 {
     let used: HashSet<u32> = used.collect();
     (1..=u32::MAX).find(|n| !used.contains(n)).unwrap_or(u32::MAX)
-}
-
-/// Everything that a start needs; blocking.
-struct Launch {
-    name: String,
-    home: Home,
-    sockets: Sockets,
-    identity: Option<Identity>,
-    network_identity: Option<Identity>,
-    machine: Machine,
-    record: Record,
-    boot: i64,
-    facts: std::sync::Arc<Facts>,
-}
-
-impl Launch {
-    fn go(self) -> io::Result<(Process, Vec<Child>)> {
-        let seat = self.facts.has_private_network.then_some(self.record.seat);
-        self.write_seed(seat)?;
-        let mut keep: Vec<OwnedFd> = Vec::new();
-        let mut listen = |socket| -> io::Result<i32> {
-            let fd: OwnedFd = self.sockets.listen(socket)?.into();
-            let number = number(&fd);
-            keep.push(fd);
-            Ok(number)
-        };
-        let (monitors, serial) = ([listen(Socket::Control)?, listen(Socket::Second)?], listen(Socket::Serial)?);
-        let private = match seat {
-            Some(seat) => Some((listen(Socket::Private)?, network::mac_text(network::private_mac(seat)))),
-            None => None,
-        };
-        let log = std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(self.home.file("qemu.log"))?;
-        log.set_len(0)?;
-        let mut helpers = Vec::new();
-        let uplink = match &self.facts.uplink {
-            Uplink::Restricted => command::Uplink::Restricted { port: self.record.port },
-            Uplink::Passt(program) => {
-                let (child, fd) =
-                    network::start_passt(program, self.record.port, self.network_identity.clone(), log.try_clone()?)?;
-                helpers.push(child);
-                let number = number(&fd);
-                keep.push(fd);
-                command::Uplink::Passt { fd: number }
-            }
-        };
-        let plan = Plan {
-            name: &self.name,
-            uuid: &self.machine.id.raw().to_uuid(),
-            engine: self.facts.engine,
-            vcpus: self.machine.vcpus,
-            memory_mib: self.machine.memory_mib,
-            kernel: match &self.machine.image.boot {
-                Boot::Disk => None,
-                Boot::Kernel { command_line, .. } => Some(command_line),
-            },
-            uplink,
-            mac: &network::outside_mac(self.record.slot),
-            private: private.as_ref().map(|(fd, mac)| (*fd, mac.as_str())),
-            monitors,
-            serial,
-        };
-        let mut command = Command::new(&self.facts.qemu);
-        command.args(plan.arguments()).env_clear();
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let disk_bytes = u64::from(self.machine.disk_gib) * GIB;
-        let cage = Cage {
-            identity: self.identity.clone(),
-            directory: Some(File::open(self.home.path())?.into()),
-            keep,
-            record: Some(self.home.begin_boot(self.boot)?),
-            // The overlay's own tables on top of what the guest can fill.
-            file_bytes_max: Some(disk_bytes + disk_bytes / 16 + GIB),
-            files_max: QEMU_FILES_MAX,
-            ..Cage::default()
-        };
-        self.home.forget_end(self.boot)?;
-        confine(&mut command, cage);
-        let spawned = command.spawn();
-        let qemu = match spawned {
-            Ok(qemu) => qemu,
-            Err(e) => {
-                for mut helper in helpers {
-                    let _ = helper.kill();
-                    let _ = helper.wait();
-                }
-                return Err(e);
-            }
-        };
-        let started = self.home.started()?.and_then(|started| started.process);
-        let process = started.ok_or_else(|| io::Error::other("QEMU is not on record although it was started"))?;
-        let mut children = vec![qemu];
-        children.extend(helpers);
-        Ok((process, children))
-    }
-
-    fn write_seed(&self, seat: Option<u32>) -> io::Result<()> {
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the host key in state.json is damaged");
-        let leads_out = self.facts.uplink != Uplink::Restricted;
-        let seed = Seed {
-            instance_id: self.machine.id.to_string(),
-            hostname: &self.machine.hostname,
-            ssh_keys: &self.machine.ssh_keys,
-            user_data: self.machine.user_data.as_deref(),
-            host_key: &self.record.host_key().ok_or_else(damaged)?,
-            interfaces: &network::interfaces(self.record.slot, seat, leads_out),
-        };
-        self.home.write_readable("seed.iso", &seed.to_iso(), self.identity.as_ref().map(|i| i.id))
-    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! what a running machine does is told by its task (`task`). Calls about one machine take turns. Deliberately not here: what
 //! is wished and why, retries and deadlines of operations; that is the control plane's.
 
+mod cgroup;
 mod command;
 mod console;
 mod home;
@@ -12,6 +13,7 @@ mod hub;
 pub mod images;
 mod iso;
 mod kvm;
+mod launch;
 mod machine;
 mod network;
 mod options;

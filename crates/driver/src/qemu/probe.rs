@@ -11,6 +11,7 @@ use std::time::Duration;
 use nephos_model::Clock;
 use nephos_model::region::Capacity;
 
+use super::cgroup::Cgroups;
 use super::command::Engine;
 use super::images::{said, tool_identity};
 use super::kvm;
@@ -48,7 +49,7 @@ pub enum Verdict {
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What: `accelerator`, `qemu`, `qemu-img`, `network`, `private network`, `user`, `disk`, `memory`, `sockets`.
+    /// What: `accelerator`, `qemu`, `qemu-img`, `network`, `private network`, `user`, `limits`, `disk`, `memory`, `sockets`.
     pub name: &'static str,
     /// How good it is.
     pub verdict: Verdict,
@@ -78,6 +79,8 @@ pub struct Facts {
     pub kvm_group: Option<u32>,
     /// The way outside.
     pub uplink: Uplink,
+    /// Where machines' limits are set, when they can be.
+    pub cgroups: Option<Cgroups>,
     /// Whether computes get a card in their environment's private network.
     pub has_private_network: bool,
     /// What the host has in all.
@@ -132,10 +135,11 @@ pub async fn look(options: &Options, clock: Arc<dyn Clock>) -> Facts {
     let uplink = uplink(options, &*clock, &mut findings).await;
     let has_private_network = private_network(version, &mut findings);
     user(options, &*clock, &mut findings).await;
+    let cgroups = limits(options, &mut findings);
     sockets(options, &mut findings);
     let capacity = capacity(options, &mut findings);
     let qemu = find(&options.qemu_binary).unwrap_or_else(|| options.qemu_binary.clone());
-    Facts { qemu, engine, kvm_group, uplink, has_private_network, capacity, findings }
+    Facts { qemu, engine, kvm_group, uplink, cgroups, has_private_network, capacity, findings }
 }
 
 fn found(name: &'static str, verdict: Verdict, sentence: impl Into<String>, mend: Option<&str>) -> Finding {
@@ -319,6 +323,24 @@ async fn user(options: &Options, clock: &dyn Clock, findings: &mut Vec<Finding>)
             found("user", Verdict::Missing, sentence, Some(mend))
         }
     });
+}
+
+fn limits(options: &Options, findings: &mut Vec<Finding>) -> Option<Cgroups> {
+    let cgroups = if rustix::process::geteuid().is_root() {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        Cgroups::open(&mounts, &options.mark())
+    } else {
+        Err("the server is not root".to_owned())
+    };
+    findings.push(match &cgroups {
+        Ok(_) => found("limits", Verdict::Good, "a control group bounds each compute's memory and threads", None),
+        Err(why) => {
+            let sentence = format!("no control group bounds what QEMU takes beyond the guest's own memory: {why}");
+            let mend = "run the server as root on a host with control groups of version 2; it works without";
+            found("limits", Verdict::Degraded, sentence, Some(mend))
+        }
+    });
+    cgroups.ok()
 }
 
 fn sockets(options: &Options, findings: &mut Vec<Finding>) {

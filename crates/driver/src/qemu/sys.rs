@@ -39,6 +39,8 @@ pub struct Cage {
     pub keep: Vec<OwnedFd>,
     /// Gets the child's `/proc/self/stat`: its process id and start time are on record before it can do anything.
     pub record: Option<File>,
+    /// The door of a control group: the child enters before it gives its rights up.
+    pub group: Option<File>,
     /// Largest file it may write, in bytes.
     pub file_bytes_max: Option<u64>,
     /// Largest address space, in bytes.
@@ -56,6 +58,7 @@ impl Default for Cage {
             directory: None,
             keep: Vec::new(),
             record: None,
+            group: None,
             file_bytes_max: None,
             memory_bytes_max: None,
             cpu_seconds_max: None,
@@ -81,7 +84,7 @@ pub fn confine(command: &mut Command, cage: Cage) {
         let groups: Vec<Gid> = i.groups.into_iter().map(Gid::from_raw).collect();
         (Uid::from_raw(i.id), Gid::from_raw(i.id), groups)
     });
-    let (directory, keep, record) = (cage.directory, cage.keep, cage.record);
+    let (directory, keep, record, group) = (cage.directory, cage.keep, cage.record, cage.group);
     let confine = move || -> io::Result<()> {
         rustix::process::setsid()?;
         rustix::process::umask(Mode::from_raw_mode(0o077));
@@ -93,6 +96,9 @@ pub fn confine(command: &mut Command, cage: Cage) {
         }
         if let Some(record) = &record {
             record_self(record)?;
+        }
+        if let Some(group) = &group {
+            rustix::io::write(group, b"0")?;
         }
         for (resource, limit) in &limits {
             let hard = rustix::process::getrlimit(*resource).maximum.map_or(*limit, |most| most.min(*limit));
