@@ -49,20 +49,21 @@ pub fn private_address(seat: u32) -> Ipv4Addr {
     Ipv4Addr::new(PRIVATE_PREFIX[0], PRIVATE_PREFIX[1], high, low)
 }
 
-/// What a guest is told about its interfaces. A way out has a gateway and a name server.
+/// What a guest is told about its interfaces. Where the outside leads out it asks for its address by DHCP: passt learns a
+/// guest's hardware address from what the guest sends, and until then the first connection to it would wait for 10 s.
 pub fn interfaces(slot: u32, seat: Option<u32>, leads_out: bool) -> Vec<Interface> {
     let mut list = vec![Interface {
         name: "outside",
         mac: outside_mac(slot),
-        address: format!("{OUTSIDE_ADDRESS}/24"),
-        gateway: Some(OUTSIDE_GATEWAY.to_owned()),
+        address: (!leads_out).then(|| format!("{OUTSIDE_ADDRESS}/24")),
+        gateway: (!leads_out).then(|| OUTSIDE_GATEWAY.to_owned()),
         nameservers: if leads_out { vec![OUTSIDE_NAMESERVER.to_owned()] } else { Vec::new() },
     }];
     if let Some(seat) = seat {
         list.push(Interface {
             name: "private",
             mac: mac_text(private_mac(seat)),
-            address: format!("{}/16", private_address(seat)),
+            address: Some(format!("{}/16", private_address(seat))),
             gateway: None,
             nameservers: Vec::new(),
         });

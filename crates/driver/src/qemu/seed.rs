@@ -13,8 +13,8 @@ pub struct Interface {
     pub name: &'static str,
     /// Its hardware address, lower case.
     pub mac: String,
-    /// Its address with the prefix length.
-    pub address: String,
+    /// Its address with the prefix length; `None` when it asks for one by DHCP.
+    pub address: Option<String>,
     /// The default gateway, on the interface that leads outside.
     pub gateway: Option<String>,
     /// Name servers.
@@ -79,13 +79,11 @@ impl Seed<'_> {
     fn network_config(&self) -> String {
         let mut text = "version: 2\nethernets:\n".to_owned();
         for interface in self.interfaces {
-            let _ = write!(
-                text,
-                "  {}:\n    match:\n      macaddress: {}\n    addresses:\n      - {}\n",
-                interface.name,
-                quoted(&interface.mac),
-                quoted(&interface.address)
-            );
+            let _ = writeln!(text, "  {}:\n    match:\n      macaddress: {}", interface.name, quoted(&interface.mac));
+            let _ = match &interface.address {
+                Some(address) => writeln!(text, "    addresses:\n      - {}", quoted(address)),
+                None => writeln!(text, "    dhcp4: true"),
+            };
             if let Some(gateway) = &interface.gateway {
                 let _ = writeln!(text, "    gateway4: {}", quoted(gateway));
             }
@@ -128,14 +126,14 @@ mod tests {
             Interface {
                 name: "outside",
                 mac: "52:54:00:00:00:01".into(),
-                address: "10.0.2.15/24".into(),
-                gateway: Some("10.0.2.2".into()),
+                address: None,
+                gateway: None,
                 nameservers: vec!["10.0.2.3".into()],
             },
             Interface {
                 name: "private",
                 mac: "52:54:00:00:00:02".into(),
-                address: "10.77.0.5/16".into(),
+                address: Some("10.77.0.5/16".into()),
                 gateway: None,
                 nameservers: vec![],
             },
@@ -159,8 +157,8 @@ mod tests {
         );
         assert_eq!(
             text(1),
-            "version: 2\nethernets:\n  outside:\n    match:\n      macaddress: \"52:54:00:00:00:01\"\n    addresses:\n      \
-             - \"10.0.2.15/24\"\n    gateway4: \"10.0.2.2\"\n    nameservers:\n      addresses:\n        - \"10.0.2.3\"\n  \
+            "version: 2\nethernets:\n  outside:\n    match:\n      macaddress: \"52:54:00:00:00:01\"\n    dhcp4: true\n    \
+             nameservers:\n      addresses:\n        - \"10.0.2.3\"\n  \
              private:\n    match:\n      macaddress: \"52:54:00:00:00:02\"\n    addresses:\n      - \"10.77.0.5/16\"\n"
         );
         assert_eq!(text(2), "#!/bin/sh\necho hi\n");
