@@ -11,18 +11,18 @@ use nephos_control::settings::Settings;
 use nephos_control::{Cloud, Parts};
 use nephos_driver::Driver;
 use nephos_driver::simulator::Simulator;
-use nephos_model::Clock;
 use nephos_model::region::Region;
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
 use nephos_model::tenant::Mode;
+use nephos_model::{Clock, Timestamp};
 use nephos_store::testing::TestDatabase;
 use nephos_store::{Batch, Engine, MIGRATIONS};
 
 use crate::{SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
-const IDLE_TASKS: usize = 4;
+const IDLE_TASKS: usize = 5;
 /// Real time that looks at computes may take.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Moves of the clock after which a test gives up waiting for something to become true.
@@ -66,6 +66,16 @@ impl World {
                 region("ap-south", Mode::Test),
             ],
         })
+    }
+
+    /// Another process of the same installation, at the same time; its background does not run.
+    pub fn replica(&self, seed: u64) -> Cloud {
+        Self::cloud_over(&self.database, &self.clock, seed)
+    }
+
+    /// Another process of the same installation, whose clock stands at another time.
+    pub fn replica_at(&self, seed: u64, now: Timestamp) -> Cloud {
+        Self::cloud_over(&self.database, &WorldClock::at(now), seed)
     }
 
     /// The same, with its background running.
