@@ -48,8 +48,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
         .header_read_timeout(Duration::from_secs(HEADER_DEADLINE_S))
         .max_headers(HEADERS_MAX)
         // Room for headers over the limit, so that they are refused by us and not by the parser.
-        .max_buf_size(4 * HEADER_BYTES_MAX)
-        .pipeline_flush(true);
+        .max_buf_size(4 * HEADER_BYTES_MAX);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -1,0 +1,104 @@
+//! Over a socket: what the parser refuses has a body and a request id too, and a drain drops nothing.
+
+#![allow(clippy::unwrap_used)] // what fails here fails the test
+
+mod api;
+
+use api::Api;
+use nephos_http::serve;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+struct Served {
+    address: std::net::SocketAddr,
+    stop: oneshot::Sender<()>,
+    done: tokio::task::JoinHandle<()>,
+}
+
+async fn served(api: &Api) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let done = tokio::spawn(serve(listener, api.app.clone(), async {
+        let _ = stopped.await;
+    }));
+    Served { address, stop, done }
+}
+
+/// Everything that comes back until the server closes.
+async fn exchange(address: std::net::SocketAddr, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut out = Vec::new();
+    // A reset after the answer is a close too.
+    let _ = stream.read_to_end(&mut out).await;
+    String::from_utf8(out).unwrap()
+}
+
+#[tokio::test]
+async fn one_request_on_a_connection() {
+    let api = Api::new().await;
+    let served = served(&api).await;
+    let request = "GET /v1/regions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner\r\nconnection: close\r\n\r\n";
+    let answer = exchange(served.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"name\":\"local\""), "{answer}");
+}
+
+#[tokio::test]
+async fn what_the_parser_refuses_has_a_body_and_a_request_id() {
+    let api = Api::new().await;
+    let served = served(&api).await;
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(50_000));
+    let longer = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(400_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-a: b\r\n".repeat(200));
+    for (bytes, status, code) in [
+        ("nonsense\r\n\r\n", "400", "bad_request"),
+        ("GET / HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n", "400", "bad_request"),
+        (&long, "431", "headers_too_large"),
+        (&longer, "431", "headers_too_large"),
+        (&many, "431", "headers_too_large"),
+    ] {
+        let answer = exchange(served.address, bytes.as_bytes()).await;
+        let asked = &bytes[..bytes.len().min(60)];
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{asked}: {answer}");
+        assert!(answer.contains("x-request-id: ") && answer.contains(code), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn head_has_no_body_and_the_length_of_one() {
+    let api = Api::new().await;
+    let served = served(&api).await;
+    let request = |method| format!("{method} /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let get = exchange(served.address, request("GET").as_bytes()).await;
+    let head = exchange(served.address, request("HEAD").as_bytes()).await;
+    assert!(get.ends_with("{\"status\":\"ok\"}") && head.ends_with("\r\n\r\n"), "{head}");
+    assert!(get.contains("content-length: 15") && head.contains("content-length: 15"), "{get}{head}");
+}
+
+#[tokio::test]
+async fn a_drain_finishes_what_was_accepted() {
+    let api = Api::new().await;
+    let served = served(&api).await;
+    let body = r#"{"name":"gamma"}"#;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    let head = format!(
+        "POST /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    // The server asks for the body: the request is accepted.
+    let mut begun = [0; 25];
+    stream.read_exact(&mut begun).await.unwrap();
+    assert_eq!(&begun, b"HTTP/1.1 100 Continue\r\n\r\n");
+
+    served.stop.send(()).unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.starts_with("HTTP/1.1 201 Created\r\n"), "{rest}");
+    served.done.await.unwrap();
+    assert!(TcpStream::connect(served.address).await.is_err());
+}
