@@ -8,7 +8,6 @@ use http::HeaderMap;
 use nephos_control::Cloud;
 
 use crate::endpoint::Router;
-use crate::gate::Gate;
 use crate::held::Held;
 use crate::openapi::Documents;
 
@@ -36,7 +35,6 @@ pub struct Peer {
 #[derive(Debug)]
 pub struct App {
     pub(crate) cloud: Cloud,
-    pub(crate) gate: Arc<dyn Gate>,
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) documents: Documents,
@@ -45,12 +43,11 @@ pub struct App {
 }
 
 impl App {
-    /// An application over a control plane and a gate.
-    pub fn new(cloud: Cloud, gate: Arc<dyn Gate>, config: Config) -> Arc<Self> {
+    /// An application over a control plane.
+    pub fn new(cloud: Cloud, config: Config) -> Arc<Self> {
         let documents = Documents::new(&config.origin);
         Arc::new(Self {
             cloud,
-            gate,
             config,
             router: Router::new(),
             documents,

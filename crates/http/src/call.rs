@@ -7,7 +7,7 @@ use nephos_control::Cloud;
 use nephos_control::caller::{Caller, Grant, Permission, Request};
 use nephos_control::idempotency::{Recording, Ticket};
 use nephos_control::plan::{CommitError, Plan, Price};
-use nephos_model::id::{Id, OperationId};
+use nephos_model::id::{Id, OperationId, ProjectId};
 use nephos_model::{Code, Detail, Fault};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -71,6 +71,8 @@ pub struct Rendered {
     pub operation_id: Option<OperationId>,
     /// `Link`.
     pub link: Option<String>,
+    /// The project whose object it is about.
+    pub project_id: Option<ProjectId>,
     /// Whether the body holds a secret.
     pub secret: bool,
 }
@@ -165,7 +167,7 @@ impl Call {
             self.cloud().rehearse(self.caller.tenant, &plan).await?;
             return self.read(Reply::report(&self.dry_run(plan.price)));
         }
-        let rendered = self.render(&reply(&plan.value));
+        let rendered = self.render(&reply(&plan.value).of(plan.project_id));
         let record = self.ticket.as_ref().map(|ticket| (ticket, rendered.recording()));
         self.cloud().commit(plan, record).await?;
         Ok(Answer::Written(rendered))
@@ -199,6 +201,7 @@ impl Call {
             preference_applied: envelope.then(|| ENVELOPE_APPLIED.to_owned()),
             operation_id: reply.operation_id,
             link: self.link(&reply.shape),
+            project_id: reply.project_id,
             secret: reply.secret,
         }
     }

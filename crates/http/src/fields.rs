@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use nephos_model::clock::Month;
 use nephos_model::label::{self, LABELS_MAX};
 use nephos_model::name::{Hostname, LABEL_CHARS_MAX, TITLE_CHARS_MAX, Title};
 use nephos_model::scope::Scopes;
@@ -54,6 +55,8 @@ pub enum Kind {
     PublicKey,
     /// A point in time, RFC 3339.
     Time,
+    /// A calendar month, `YYYY-MM`.
+    Month,
     /// An IP address or a network in CIDR form.
     Network,
     /// A scope, such as `compute:read`.
@@ -365,6 +368,9 @@ impl Kind {
             Self::Time => parse_time(text).is_none().then(|| {
                 ("invalid_value", "must be a time as RFC 3339 has it, such as 2030-01-31T12:00:00Z".to_owned())
             }),
+            Self::Month => {
+                Month::parse(text).is_none().then(|| ("invalid_value", "must be a month such as 2030-01".to_owned()))
+            }
             Self::Network => (!is_network(text))
                 .then(|| ("invalid_value", "must be an IP address or a network such as 192.0.2.0/24".to_owned())),
             Self::Scope => text
@@ -395,6 +401,7 @@ impl Kind {
             }),
             Self::PublicKey => json!({"type": "string", "maxLength": PUBLIC_KEY_CHARS_MAX}),
             Self::Time => json!({"type": "string", "format": "date-time"}),
+            Self::Month => json!({"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}),
             Self::Network => json!({"type": "string"}),
             Self::Scope => {
                 let all: Vec<_> = Scopes::EVERY.iter().map(|s| s.to_string()).collect();

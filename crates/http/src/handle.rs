@@ -44,6 +44,13 @@ where
     };
     let now = app.cloud.clock().now();
     let decided = decided.unwrap_or_else(|fault| refuse(app, &mut trail, &fault, now));
+    // A 429 after admission is that of held connections.
+    if let Some(caller) =
+        trail.caller.as_ref().filter(|_| trail.counts && decided.status != StatusCode::TOO_MANY_REQUESTS)
+    {
+        let project = trail.project_id.or(caller.project_id);
+        app.cloud.count_request(caller, trail.mount.surface.budget(), project);
+    }
     let elapsed_us = app.cloud.clock().monotonic().saturating_sub(started).as_micros();
     tracing::info!(
         target: "nephos::access",
@@ -63,7 +70,16 @@ fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
     let mount = match place {
         Place::Under(mount, _) | Place::NoVersion(mount) | Place::Nowhere(mount) => mount,
     };
-    Trail { id, uuid: id.raw().to_uuid(), mount, headers: HeaderMap::with_capacity(16), caller: None, endpoint: None }
+    Trail {
+        id,
+        uuid: id.raw().to_uuid(),
+        mount,
+        headers: HeaderMap::with_capacity(16),
+        caller: None,
+        endpoint: None,
+        counts: false,
+        project_id: None,
+    }
 }
 
 /// What is answered without a credential and outside of any base URL.

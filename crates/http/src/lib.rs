@@ -4,11 +4,9 @@
 //! rendering, the endpoint table and what derives from it. It decides nothing about resources; that is control's.
 
 pub mod app;
-pub mod budget;
 pub mod call;
 pub mod endpoint;
 pub mod fields;
-pub mod gate;
 pub mod handle;
 pub mod headers;
 mod held;

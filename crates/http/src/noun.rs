@@ -1,5 +1,6 @@
 //! The operations, one file a noun: a handler translates between HTTP and one use-case, and decides nothing.
 
+mod api_key;
 mod compute;
 mod environment;
 mod event;
@@ -9,6 +10,8 @@ mod operation;
 mod project;
 mod region;
 mod ssh_key;
+mod usage;
+mod workspace;
 
 use crate::endpoint::Endpoint;
 
@@ -22,5 +25,8 @@ pub const TABLES: &[&[Endpoint]] = &[
     ssh_key::OPERATIONS,
     operation::OPERATIONS,
     event::OPERATIONS,
+    api_key::OPERATIONS,
+    workspace::OPERATIONS,
+    usage::OPERATIONS,
     openapi::OPERATIONS,
 ];

@@ -137,7 +137,7 @@ fn operation(mount: Mount, endpoint: &Endpoint, generator: &mut SchemaGenerator)
     let data = Value::from((endpoint.schema)(generator));
     let status = endpoint.success.status().to_string();
     let mut responses = Map::new();
-    responses.insert(status, success(mount, endpoint, data));
+    responses.insert(status.clone(), success(mount, endpoint, data));
     if endpoint.takes_dry_run() {
         let view = Value::from(generator.subschema_for::<crate::call::DryRunView>());
         let body = envelope(mount, Success::Report, view);
@@ -160,7 +160,7 @@ fn operation(mount: Mount, endpoint: &Endpoint, generator: &mut SchemaGenerator)
         responses.insert("202".to_owned(), json!({
             "description": "The request was done before with this idempotency key; this is the first answer's body.",
             "headers": common_headers(mount),
-            "content": {"application/json": {"schema": responses["201"]["content"]["application/json"]["schema"]}},
+            "content": {"application/json": {"schema": responses[&status]["content"]["application/json"]["schema"]}},
         }));
     }
     for code in faults(endpoint) {

@@ -14,10 +14,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use nephos_control::budget::Class;
 use nephos_control::caller::{Caller, Request as Known};
 use nephos_control::idempotency::{Begin, Keyed, Recording};
 use nephos_control::plan::{ATTEMPTS_MAX, CommitError};
-use nephos_model::id::RequestId;
+use nephos_model::id::{ProjectId, RequestId};
 use nephos_model::{Code, Detail, Fault};
 use sha2::{Digest, Sha256};
 
@@ -25,7 +26,6 @@ use crate::app::{App, Peer};
 use crate::call::{Answer, Call, Rendered};
 use crate::endpoint::Endpoint;
 use crate::fields::Body;
-use crate::gate::{Class, Shown};
 use crate::headers::{self, NoCredential, Tags};
 use crate::json::{Json, brief};
 use crate::mount::{Mount, Place};
@@ -53,6 +53,10 @@ pub(crate) struct Trail {
     pub headers: HeaderMap,
     pub caller: Option<Arc<Caller>>,
     pub endpoint: Option<&'static Endpoint>,
+    /// Whether it was let in, and so counts in the usage.
+    pub counts: bool,
+    /// The project whose object it was about, when that is known.
+    pub project_id: Option<ProjectId>,
 }
 
 /// A response without what every response has.
@@ -101,8 +105,8 @@ where
     // 4. Credential.
     let address = app.address(peer, &parts.headers);
     let caller = match headers::bearer(&parts.headers) {
-        Ok(token) => app.gate.authenticate(Shown { token, mode: mount.mode, address }).await,
-        Err(why) => Err(app.gate.refuse(address, no_credential(why))),
+        Ok(token) => app.cloud.authenticate(token, mount.mode, address).await,
+        Err(why) => Err(app.cloud.refuse_credential(address, no_credential(why))),
     };
     let caller = caller.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
     trail.caller = Some(caller.clone());
@@ -110,11 +114,12 @@ where
     // 5. Budgets.
     let is_read = is_options || parts.method == Method::GET || parts.method == Method::HEAD;
     let class = if is_read { Class::Read } else { Class::Write };
-    let (budgets, refused) = app.gate.admit(&caller, mount.surface.name(), class);
-    mount.surface.budget_headers(&budgets, &mut trail.headers);
-    if let Some(fault) = refused {
+    let verdict = app.cloud.admit(&caller, mount.surface.budget(), class);
+    mount.surface.budget_headers(&verdict.budgets, &mut trail.headers);
+    if let Some(fault) = verdict.refused {
         return Err(fault);
     }
+    trail.counts = true;
 
     // 6. Path, version, method.
     let (resource, segment) = app.router.find(path).ok_or_else(unknown_path)?;
@@ -184,7 +189,7 @@ enum Performed {
     /// It was run.
     Run(Rendered),
     /// What is asked for is what the client has.
-    NotModified(String),
+    NotModified(String, Option<ProjectId>),
     /// It was run before.
     Replay(Mount, Recording),
 }
@@ -221,7 +226,7 @@ async fn perform(mut call: Call, key: Option<String>, json: Option<Json>) -> Res
                 if let (Some(tags), Some(etag), true) = (&call.if_none_match, &reply.etag, call.endpoint.is_read())
                     && tags.matches_weakly(etag)
                 {
-                    return Ok(Performed::NotModified(etag.clone()));
+                    return Ok(Performed::NotModified(etag.clone(), reply.project_id));
                 }
                 return Ok(Performed::Run(call.render(&reply)));
             }
@@ -263,6 +268,7 @@ fn panicked(endpoint: &Endpoint) -> Fault {
 fn answer(trail: &mut Trail, performed: Performed) -> Decided {
     match performed {
         Performed::Run(rendered) => {
+            trail.project_id = rendered.project_id;
             let headers = &mut trail.headers;
             set_some(headers, header::ETAG, rendered.etag);
             set_some(headers, header::LOCATION, rendered.location);
@@ -274,7 +280,8 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
             }
             Decided { status: status(rendered.status), body: rendered.body }
         }
-        Performed::NotModified(etag) => {
+        Performed::NotModified(etag, project) => {
+            trail.project_id = project;
             set(&mut trail.headers, header::ETAG, &etag);
             Decided::empty(StatusCode::NOT_MODIFIED)
         }

@@ -1,6 +1,6 @@
 //! The neutral answer of a handler. A [`crate::surface::Surface`] gives it a body, a status and headers.
 
-use nephos_model::id::{Id, OperationId};
+use nephos_model::id::{Id, OperationId, ProjectId};
 use nephos_model::page::{Listed, Page, Start};
 use serde::Serialize;
 
@@ -19,6 +19,8 @@ pub struct Reply {
     pub location: Option<String>,
     /// The operation that goes on after the answer.
     pub operation_id: Option<OperationId>,
+    /// The project whose object this is about, for the count of requests.
+    pub project_id: Option<ProjectId>,
     /// Whether `data` holds a secret.
     pub secret: bool,
 }
@@ -70,7 +72,7 @@ pub struct Meta {
 
 impl Reply {
     fn new(shape: Shape, data: String) -> Self {
-        Self { shape, data, etag: None, location: None, operation_id: None, secret: false }
+        Self { shape, data, etag: None, location: None, operation_id: None, project_id: None, secret: false }
     }
 
     /// A resource was read.
@@ -154,6 +156,13 @@ impl Reply {
     #[must_use]
     pub const fn operation(mut self, id: Option<OperationId>) -> Self {
         self.operation_id = id;
+        self
+    }
+
+    /// About an object of a project.
+    #[must_use]
+    pub fn of(mut self, project: impl Into<Option<ProjectId>>) -> Self {
+        self.project_id = project.into();
         self
     }
 

@@ -4,9 +4,9 @@
 use std::fmt::Write as _;
 
 use http::HeaderMap;
+use nephos_control::budget::{Budgets, SurfaceBudget};
 use nephos_model::{Code, Detail, Fault, Place, Timestamp};
 
-use crate::budget::Budgets;
 use crate::json::write_string;
 use crate::reply::Reply;
 
@@ -35,6 +35,9 @@ pub struct Stamp<'a> {
 pub trait Surface: Send + Sync {
     /// Its name in records, budgets and file names.
     fn name(&self) -> &'static str;
+
+    /// Whose budgets its requests spend.
+    fn budget(&self) -> SurfaceBudget;
 
     /// The body of a success.
     fn reply(&self, reply: &Reply, stamp: &Stamp<'_>) -> String;
@@ -101,8 +104,8 @@ fn write_detail(out: &mut String, detail: &Detail) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::budget::Budget;
     use crate::reply::{Meta, Shape};
+    use nephos_control::budget::Budget;
     use nephos_model::role::Role;
     use nephos_model::scope::{Noun, Scope};
 
@@ -119,7 +122,15 @@ mod tests {
     }
 
     fn reply(shape: Shape, data: &str) -> Reply {
-        Reply { shape, data: data.to_owned(), etag: None, location: None, operation_id: None, secret: false }
+        Reply {
+            shape,
+            data: data.to_owned(),
+            etag: None,
+            location: None,
+            operation_id: None,
+            project_id: None,
+            secret: false,
+        }
     }
 
     #[test]
@@ -178,19 +189,17 @@ mod tests {
 
     #[test]
     fn budget_headers_on_both_surfaces() {
-        let budgets = Budgets {
-            list: vec![
-                Budget { name: "key", limit: 120, window_s: 60, remaining: 119, reset_s: 3, reset_at_s: 1_773_829_332 },
-                Budget {
-                    name: "workspace",
-                    limit: 600,
-                    window_s: 600,
-                    remaining: 0,
-                    reset_s: 41,
-                    reset_at_s: 1_773_829_370,
-                },
-            ],
+        let budget = |name, limit, window_s, remaining, reset_s, reset_at_s| Budget {
+            name,
+            limit,
+            window_s,
+            remaining,
+            reset_s,
+            reset_at_s,
         };
+        let budgets =
+            [budget("key", 120, 60, 119, 3, 1_773_829_332), budget("workspace", 600, 600, 0, 41, 1_773_829_370)];
+        let budgets = budgets.into_iter().collect();
         let mut lines = Vec::new();
         for surface in BOTH {
             let mut headers = HeaderMap::new();

@@ -3,10 +3,9 @@
 
 mod api;
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use api::Api;
-use nephos_control::caller::Caller;
 use nephos_model::scope::{Noun, Scope, Scopes};
 use serde_json::json;
 
@@ -166,9 +165,63 @@ async fn what_a_credential_does_not_see_is_as_if_it_were_not_there() {
     assert_eq!((foreign.status, told(&foreign)), (404, told(&nothing)));
     assert_eq!(told(&foreign), told(&malformed));
 
-    let narrow =
-        Caller { scopes: Scopes::default().with(Scope::read(Noun::Compute)), ..(*api.caller("owner")).clone() };
-    api.admit("narrow", Arc::new(narrow));
+    api.narrowed("narrow", |key| key.scopes = Some(Scopes::default().with(Scope::read(Noun::Compute)))).await;
     let refused = api.send("GET", "/v1/projects", &[("authorization", "Bearer narrow")], "").await;
     assert_eq!((refused.status, &refused.json()["details"][0]["required_scope"]), (403, &json!("project:read")));
+}
+
+#[tokio::test]
+async fn a_key_is_made_used_rotated_and_revoked() {
+    let api = Api::new().await;
+    let body =
+        r#"{"name":"ci","scopes":["project:read"],"allowed_ips":["127.0.0.0/8"],"expires_at":"2026-02-01T00:00:00Z"}"#;
+    let key = [("idempotency-key", "k")];
+    let made = api.with("POST", "/v1/api-keys", body, &key).await;
+    assert_eq!((made.status, made.header("cache-control")), (201, "no-store"), "{}", made.text);
+    let first = made.json()["secret"].as_str().unwrap().to_owned();
+    let path = format!("/v1/api-keys/{}", made.json()["id"].as_str().unwrap());
+    let list = async |secret: &str| {
+        api.send("GET", "/v1/projects", &[("authorization", &format!("Bearer {secret}"))], "").await.status
+    };
+    assert_eq!(list(&first).await, 200);
+    assert!(api.get(&path).await.json()["data"].get("secret").is_none());
+
+    // The same member's retry sees the secret again, nobody else's.
+    assert_eq!(api.with("POST", "/v1/api-keys", body, &key).await.text, made.text);
+    let admin = [("authorization", "Bearer admin"), ("content-type", "application/json"), key[0]];
+    assert_eq!(api.send("POST", "/v1/api-keys", &admin, body).await.status, 403);
+
+    let rotated = api.post(&format!("{path}/rotate"), r#"{"grace_seconds":60}"#).await;
+    assert_eq!(rotated.status, 200, "{}", rotated.text);
+    let second = rotated.json()["secret"].as_str().unwrap().to_owned();
+    assert_eq!((list(&first).await, list(&second).await), (200, 200));
+    api.world.clock.advance(Duration::from_secs(61)).await;
+    assert_eq!((list(&first).await, list(&second).await), (401, 200));
+    assert_eq!(api.post(&format!("{path}/rotate"), r#"{"grace_seconds":2592001}"#).await.status, 400);
+
+    assert_eq!(api.with("DELETE", &path, "", &[]).await.status, 200);
+    assert_eq!(list(&second).await, 401);
+    let me = api.get("/v1/me").await.json();
+    let own = me["data"]["api_key"]["id"].as_str().unwrap();
+    assert_eq!(api.with("DELETE", &format!("/v1/api-keys/{own}"), "", &[]).await.status, 409);
+}
+
+#[tokio::test]
+async fn requests_are_counted_by_project() {
+    let api = Api::new().await;
+    let id = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
+    api.get(&format!("/v1/projects/{id}")).await;
+    api.get("/v1/projects").await;
+    api.get("/v1/nothing").await;
+    api.send("GET", "/v1/projects", &[], "").await;
+    let usage = api.get("/v1/usage").await;
+    let body = usage.json();
+    assert_eq!((&body["month"], &body["requests"], &body["projects"]), (&json!("2026-01"), &json!(4), &json!(2)));
+    let rows = body["by_project"].as_array().unwrap();
+    let of = |project: serde_json::Value| rows.iter().find(|r| r["project_id"] == project).unwrap()["requests"].clone();
+    assert_eq!((of(json!(id)), of(json!(null))), (json!(2), json!(2)));
+    assert_eq!(api.get("/v1/usage?month=2026-13").await.status, 400);
+    assert_eq!(api.get("/v1/usage?month=2027-01").await.status, 400);
+    let member = api.send("GET", "/v1/usage", &[("authorization", "Bearer member")], "").await.json();
+    assert_eq!(member["amount_microunits"], json!(null));
 }

@@ -97,3 +97,14 @@ async fn strettch_replays_with_202_and_the_first_body() {
     assert_ne!(again.header("x-request-id"), first.header("x-request-id"));
     assert_eq!(api.get("/api/v1/computes").await.json()["meta"]["total"], 1);
 }
+
+#[tokio::test]
+async fn platform_reports_usage() {
+    let api = Api::new().await;
+    let answer = api.send("GET", "/v1/usage", &[("authorization", "Bearer owner")], "").await;
+    assert_eq!(answer.status, 200);
+    let body = answer.json();
+    assert_eq!((&body["month"], &body["requests"], &body["projects"]), (&json!("2026-01"), &json!(0), &json!(1)));
+    let strettch = api.get("/api/v1/usage").await.json();
+    assert_eq!((&strettch["success"], &strettch["data"]["month"]), (&json!(true), &json!("2026-01")));
+}

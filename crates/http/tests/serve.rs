@@ -40,7 +40,10 @@ async fn exchange(address: std::net::SocketAddr, bytes: &[u8]) -> String {
 async fn one_request_on_a_connection() {
     let api = Api::new().await;
     let served = served(&api).await;
-    let request = "GET /v1/regions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner\r\nconnection: close\r\n\r\n";
+    let key = api.key("owner");
+    let key = key.expose();
+    let request =
+        format!("GET /v1/regions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n");
     let answer = exchange(served.address, request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"name\":\"local\""), "{answer}");
 }
@@ -49,8 +52,8 @@ async fn one_request_on_a_connection() {
 async fn what_the_parser_refuses_has_a_body_and_a_request_id() {
     let api = Api::new().await;
     let served = served(&api).await;
-    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(50_000));
-    let longer = format!("GET / HTTP/1.1\r\nhost: x\r\nx-long: {}\r\n\r\n", "a".repeat(400_000));
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {}\r\n\r\n", "a".repeat(50_000));
+    let longer = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {}\r\n\r\n", "a".repeat(400_000));
     let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-a: b\r\n".repeat(200));
     for (bytes, status, code) in [
         ("nonsense\r\n\r\n", "400", "bad_request"),
@@ -84,8 +87,9 @@ async fn a_drain_finishes_what_was_accepted() {
     let body = r#"{"name":"gamma"}"#;
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     let head = format!(
-        "POST /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer owner\r\ncontent-type: application/json\r\n\
+        "POST /v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
          content-length: {}\r\nexpect: 100-continue\r\n\r\n",
+        api.key("owner").expose(),
         body.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();

@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod duration;
 pub mod entropy;
+mod keys;
 pub mod world;
 
 pub use clock::WorldClock;

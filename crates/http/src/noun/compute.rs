@@ -6,7 +6,7 @@ use nephos_control::plan::CommitError;
 use nephos_control::view::{ComputeView, OperationView};
 use nephos_model::Code;
 use nephos_model::compute::{RestartPolicy, SSH_KEYS_MAX, USER_DATA_BYTES_MAX};
-use nephos_model::id::ComputeId;
+use nephos_model::id::{ComputeId, ProjectId};
 use nephos_model::operation::Kind as Action;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -149,7 +149,10 @@ async fn list(call: &Call) -> Result<Answer, CommitError> {
         label: call.query.label(),
     };
     let listed = call.cloud().computes(&grant, filter, &page).await?;
-    call.read(Reply::listed(&listed, &page, |c| c.id.to_string(), |c| ComputeView::from(c)))
+    call.read(
+        Reply::listed(&listed, &page, |c| c.id.to_string(), |c| ComputeView::from(c))
+            .of(call.query.parsed::<ProjectId>("project_id")),
+    )
 }
 
 async fn create(call: &Call) -> Result<Answer, CommitError> {
@@ -186,7 +189,7 @@ fn path(id: ComputeId) -> String {
 async fn get(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<ComputeRead>()?;
     let compute = call.cloud().compute(&grant, call.id("compute")?).await?;
-    call.read(Reply::found(&ComputeView::from(&compute)).version(compute.version))
+    call.read(Reply::found(&ComputeView::from(&compute)).version(compute.version).of(compute.project_id))
 }
 
 async fn update(call: &Call) -> Result<Answer, CommitError> {

@@ -56,8 +56,9 @@ async fn list(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<EnvironmentRead>()?;
     let page = call.query.page("env")?;
     let name = call.query.text("name");
-    let listed = call.cloud().environments(&grant, call.id("project")?, name, &page).await?;
-    call.read(Reply::listed(&listed, &page, |e| e.id.to_string(), |e| EnvironmentView::from(e)))
+    let project = call.id("project")?;
+    let listed = call.cloud().environments(&grant, project, name, &page).await?;
+    call.read(Reply::listed(&listed, &page, |e| e.id.to_string(), |e| EnvironmentView::from(e)).of(project))
 }
 
 async fn create(call: &Call) -> Result<Answer, CommitError> {
@@ -73,7 +74,8 @@ async fn create(call: &Call) -> Result<Answer, CommitError> {
 async fn get(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<EnvironmentRead>()?;
     let environment = call.cloud().environment(&grant, call.id("environment")?).await?;
-    call.read(Reply::found(&EnvironmentView::from(&environment)).version(environment.version))
+    let reply = Reply::found(&EnvironmentView::from(&environment)).version(environment.version);
+    call.read(reply.of(environment.project_id))
 }
 
 async fn update(call: &Call) -> Result<Answer, CommitError> {

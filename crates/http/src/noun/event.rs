@@ -4,6 +4,7 @@ use nephos_control::caller::EventRead;
 use nephos_control::event::Filter;
 use nephos_control::plan::CommitError;
 use nephos_control::view::EventView;
+use nephos_model::id::ProjectId;
 
 use crate::call::{Answer, Call};
 use crate::endpoint::{Endpoint, Need, Success, schema_of};
@@ -38,5 +39,8 @@ async fn list(call: &Call) -> Result<Answer, CommitError> {
         environment_id: call.query.parsed("environment_id"),
     };
     let listed = call.cloud().events(&grant, filter, &page).await?;
-    call.read(Reply::listed(&listed, &page, |e| e.id.to_string(), |e| EventView::from(e)))
+    call.read(
+        Reply::listed(&listed, &page, |e| e.id.to_string(), |e| EventView::from(e))
+            .of(call.query.parsed::<ProjectId>("project_id")),
+    )
 }

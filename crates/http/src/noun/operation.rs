@@ -5,6 +5,7 @@ use nephos_control::operation::{Filter, WAIT_S_MAX};
 use nephos_control::plan::CommitError;
 use nephos_control::view::OperationView;
 use nephos_model::Code;
+use nephos_model::id::ProjectId;
 
 use crate::call::{Answer, Call};
 use crate::endpoint::{Endpoint, Need, Success, schema_of};
@@ -72,7 +73,10 @@ async fn list(call: &Call) -> Result<Answer, CommitError> {
         environment_id: call.query.parsed("environment_id"),
     };
     let listed = call.cloud().operations(&grant, filter, &page).await?;
-    call.read(Reply::listed(&listed, &page, |o| o.id.to_string(), |o| OperationView::from(o)))
+    call.read(
+        Reply::listed(&listed, &page, |o| o.id.to_string(), |o| OperationView::from(o))
+            .of(call.query.parsed::<ProjectId>("project_id")),
+    )
 }
 
 async fn get(call: &Call) -> Result<Answer, CommitError> {
@@ -83,7 +87,7 @@ async fn get(call: &Call) -> Result<Answer, CommitError> {
         0 => call.cloud().operation(&grant, id).await?,
         wait_s => call.cloud().await_operation(&grant, id, wait_s).await?,
     };
-    call.read(Reply::found(&OperationView::from(&operation)))
+    call.read(Reply::found(&OperationView::from(&operation)).of(operation.project_id))
 }
 
 async fn cancel(call: &Call) -> Result<Answer, CommitError> {

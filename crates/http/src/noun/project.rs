@@ -74,7 +74,7 @@ async fn create(call: &Call) -> Result<Answer, CommitError> {
 async fn get(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<ProjectRead>()?;
     let project = call.cloud().project(&grant, call.id("project")?).await?;
-    call.read(Reply::found(&ProjectView::from(&project)).version(project.version))
+    call.read(Reply::found(&ProjectView::from(&project)).version(project.version).of(project.id))
 }
 
 async fn update(call: &Call) -> Result<Answer, CommitError> {

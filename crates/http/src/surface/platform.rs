@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderValue};
+use nephos_control::budget::{Budgets, SurfaceBudget};
 use nephos_model::{Code, Fault};
 
 use super::{Stamp, Surface, write_details};
-use crate::budget::Budgets;
 use crate::json::write_string;
 use crate::reply::{Reply, Shape};
 
@@ -20,6 +20,10 @@ pub struct Platform;
 impl Surface for Platform {
     fn name(&self) -> &'static str {
         "platform"
+    }
+
+    fn budget(&self) -> SurfaceBudget {
+        SurfaceBudget::Platform
     }
 
     fn reply(&self, reply: &Reply, stamp: &Stamp<'_>) -> String {
@@ -84,12 +88,12 @@ impl Surface for Platform {
     /// `RateLimit-Policy` and `RateLimit` as draft-ietf-httpapi-ratelimit-headers-11 has them: `q` requests in `w` seconds,
     /// `r` of them left, and `t` seconds until there are more.
     fn budget_headers(&self, budgets: &Budgets, headers: &mut HeaderMap) {
-        if budgets.list.is_empty() {
+        if budgets.is_empty() {
             return;
         }
         let mut policy = String::with_capacity(64);
         let mut state = String::with_capacity(64);
-        for (i, budget) in budgets.list.iter().enumerate() {
+        for (i, budget) in budgets.iter().enumerate() {
             let comma = if i > 0 { ", " } else { "" };
             let _ = write!(policy, "{comma}\"{}\";q={};w={}", budget.name, budget.limit, budget.window_s);
             let _ = write!(state, "{comma}\"{}\";r={};t={}", budget.name, budget.remaining, budget.reset_s);

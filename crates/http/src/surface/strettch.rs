@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderValue};
+use nephos_control::budget::{Budgets, SurfaceBudget};
 use nephos_model::{Code, Fault};
 
 use super::{Stamp, Surface, write_details};
-use crate::budget::Budgets;
 use crate::json::write_string;
 use crate::reply::{Reply, Shape};
 
@@ -17,6 +17,10 @@ pub struct Strettch;
 impl Surface for Strettch {
     fn name(&self) -> &'static str {
         "strettch"
+    }
+
+    fn budget(&self) -> SurfaceBudget {
+        SurfaceBudget::Strettch
     }
 
     fn reply(&self, reply: &Reply, stamp: &Stamp<'_>) -> String {
@@ -74,7 +78,7 @@ impl Surface for Strettch {
     }
 
     fn budget_headers(&self, budgets: &Budgets, headers: &mut HeaderMap) {
-        let Some(budget) = budgets.list.iter().min_by_key(|budget| budget.remaining) else { return };
+        let Some(budget) = budgets.iter().min_by_key(|budget| budget.remaining) else { return };
         headers.insert("x-ratelimit-limit-second", HeaderValue::from(budget.limit));
         headers.insert("x-ratelimit-remaining-second", HeaderValue::from(budget.remaining));
         headers.insert("x-ratelimit-reset-second", HeaderValue::from(budget.reset_at_s));

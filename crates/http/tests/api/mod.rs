@@ -9,56 +9,23 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full};
-use nephos_control::caller::Caller;
-use nephos_http::budget::{Budget, Budgets};
-use nephos_http::gate::{Class, Gate, Shown};
 use nephos_http::{App, Config, Peer, handle};
+use nephos_model::Clock as _;
+use nephos_model::api_key::ApiKey;
 use nephos_model::id::ImageId;
 use nephos_model::image::{Boot, Image};
+use nephos_model::key::Secret;
 use nephos_model::role::Role;
-use nephos_model::tenant::Mode;
-use nephos_model::{Clock as _, Code, Fault};
 use nephos_testkit::{Engine, World};
 use serde_json::Value;
-
-/// Lets in whom the test names, and counts down one budget.
-#[derive(Debug, Default)]
-pub struct Door {
-    callers: Mutex<HashMap<String, Arc<Caller>>>,
-    pub left: Mutex<Option<u32>>,
-}
-
-impl Gate for Door {
-    fn authenticate<'a>(&'a self, shown: Shown<'a>) -> BoxFuture<'a, Result<Arc<Caller>, Fault>> {
-        let known = self.callers.lock().unwrap().get(shown.token).filter(|c| c.mode == shown.mode).cloned();
-        async move { known.ok_or_else(|| Fault::new(Code::Unauthorized, "There is no such key.")) }.boxed()
-    }
-
-    fn refuse(&self, _: IpAddr, fault: Fault) -> Fault {
-        fault
-    }
-
-    fn admit(&self, _: &Caller, _: &'static str, _: Class) -> (Budgets, Option<Fault>) {
-        let mut left = self.left.lock().unwrap();
-        let Some(count) = left.as_mut() else { return (Budgets::default(), None) };
-        let fault =
-            (*count == 0).then(|| Fault { retry_after_s: Some(7), ..Fault::new(Code::TooManyRequests, "Spent.") });
-        *count = count.saturating_sub(1);
-        let budget =
-            Budget { name: "key", limit: 3, window_s: 60, remaining: *count, reset_s: 7, reset_at_s: 1_768_478_407 };
-        (Budgets { list: vec![budget] }, fault)
-    }
-}
 
 /// A client of a whole cloud.
 pub struct Api {
     pub world: World,
     pub app: Arc<App>,
-    pub door: Arc<Door>,
+    keys: Mutex<HashMap<&'static str, Secret>>,
 }
 
 /// What came back.
@@ -69,10 +36,10 @@ pub struct Answer {
 }
 
 impl Api {
-    /// A cloud whose key `owner` is an Owner's, `member` a Member's of the same workspace, `other` another workspace's,
-    /// `test` a sandbox's.
+    /// A cloud without budgets. In the tests' headers `Bearer owner` stands for an Owner's key, `member` and `admin` for
+    /// others' of the same workspace, `other` for another workspace's Owner's, `test` for the first one's in the sandbox.
     pub async fn new() -> Self {
-        Self::configured(Config::default()).await
+        Self::configured(Config::default(), "unlimited").await
     }
 
     /// The same with its background running, which computes need.
@@ -82,28 +49,42 @@ impl Api {
         api
     }
 
-    pub async fn configured(config: Config) -> Self {
+    pub async fn configured(config: Config, plan: &str) -> Self {
         let config = Config { origin: "https://cloud.example".to_owned(), ..config };
         let world = World::new(Engine::Sqlite).await;
-        let door = Arc::new(Door::default());
-        let app = App::new(world.cloud.clone(), door.clone(), config);
-        let api = Self { world, app, door };
-        let owner = api.world.caller(Role::Owner, Mode::Live).await;
-        let member = Caller { role: Role::Member, ..(*owner).clone() };
-        api.admit("owner", owner);
-        api.admit("member", Arc::new(member));
-        api.admit("other", api.world.caller(Role::Owner, Mode::Live).await);
-        api.admit("test", api.world.caller(Role::Owner, Mode::Test).await);
+        let app = App::new(world.cloud.clone(), config);
+        let mine = world.workspace("mine", plan).await;
+        let other = world.workspace("other", plan).await;
+        let member = world.key(&mine.live_key, Role::Member, |_| {}).await;
+        let admin = world.key(&mine.live_key, Role::Admin, |_| {}).await;
+        let keys = [
+            ("owner", mine.live_key),
+            ("test", mine.test_key),
+            ("other", other.live_key),
+            ("member", member),
+            ("admin", admin),
+        ];
+        let api = Self { world, app, keys: Mutex::new(HashMap::from(keys)) };
         api.add_image().await;
         api
     }
 
-    pub fn admit(&self, token: &str, caller: Arc<Caller>) {
-        self.door.callers.lock().unwrap().insert(token.to_owned(), caller);
+    /// The key of a name.
+    pub fn key(&self, name: &str) -> Secret {
+        self.keys.lock().unwrap()[name].clone()
     }
 
-    pub fn caller(&self, token: &str) -> Arc<Caller> {
-        self.door.callers.lock().unwrap()[token].clone()
+    /// One more key of an Owner, narrowed.
+    pub async fn narrowed(&self, name: &'static str, narrow: impl FnOnce(&mut ApiKey)) {
+        let key = self.world.key(&self.key("owner"), Role::Owner, narrow).await;
+        self.keys.lock().unwrap().insert(name, key);
+    }
+
+    /// The text with the name of a key replaced by the key.
+    fn with_key(&self, value: &str) -> String {
+        let keys = self.keys.lock().unwrap();
+        let key = value.strip_prefix("Bearer ").and_then(|name| keys.get(name));
+        key.map_or_else(|| value.to_owned(), |key| format!("Bearer {}", key.expose()))
     }
 
     async fn add_image(&self) {
@@ -126,7 +107,7 @@ impl Api {
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
-            request = request.header(*name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            request = request.header(*name, HeaderValue::from_bytes(self.with_key(value).as_bytes()).unwrap());
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
