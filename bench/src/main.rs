@@ -1,0 +1,81 @@
+//! Measures nephos beside what it is compared with, in one run: `bench/run` builds and calls it.
+//!
+//! A row has two sides, measured in turn; its figure is the ratio of their medians. Deliberately not here: profiles, and
+//! figures of single crates (the store has an example for those).
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock and waits")]
+#![allow(clippy::print_stdout, reason = "its output is its purpose")]
+
+mod bare;
+mod boot;
+mod installation;
+mod load;
+mod plain;
+mod postgres;
+mod process;
+mod ratio;
+mod rows;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use rows::{ROWS, Workshop};
+
+const USAGE: &str = "usage: bench/run [ROW…]
+
+Measures all rows, or those named:";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let done = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["bare", file] => bare::serve(file),
+        ["help" | "--help" | "-h"] => {
+            println!("{USAGE}");
+            for (name, what, _) in ROWS {
+                println!("  {name:<16} {what}");
+            }
+            Ok(())
+        }
+        names => measure(names),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(names: &[&str]) -> Result<()> {
+    let unknown: Vec<_> = names.iter().filter(|name| ROWS.iter().all(|row| row.0 != **name)).collect();
+    if !unknown.is_empty() {
+        let known: Vec<_> = ROWS.iter().map(|row| row.0).collect();
+        bail!("there is no row {unknown:?}; there are {}", known.join(", "));
+    }
+    let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} is not set"));
+    let shop = Workshop::new(variable("NEPHOS_BENCH_BINARY")?, variable("NEPHOS_BENCH_RESULTS")?)?;
+    let mut rows = Vec::new();
+    let mut failed = Vec::new();
+    for (name, what, run) in ROWS {
+        if !names.is_empty() && !names.contains(name) {
+            continue;
+        }
+        eprintln!("bench: {what}");
+        match run(&shop) {
+            Ok(measured) => {
+                eprint!(
+                    "{}",
+                    ratio::table(&measured).lines().skip(2).fold(String::new(), |all, line| all + line + "\n")
+                );
+                rows.extend(measured);
+            }
+            Err(why) => failed.push(format!("{name}: {why:#}")),
+        }
+    }
+    let table = ratio::table(&rows);
+    println!("{table}");
+    shop.keep(&table)?;
+    if failed.is_empty() { Ok(()) } else { bail!("not measured:\n  {}", failed.join("\n  ")) }
+}
