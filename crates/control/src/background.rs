@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nephos_model::Fault;
 use nephos_store as store;
-use nephos_store::Batch;
+use nephos_store::{Batch, StoreError};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
@@ -16,6 +16,7 @@ const OPERATIONS_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const EVENTS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How often what is past its retention is removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
+const EXPIRE_LEASE: &str = "retention";
 
 /// The tasks beside the requests. Dropping it ends them at their next await; the rows tell the next process the rest.
 #[derive(Debug)]
@@ -61,16 +62,24 @@ impl Cloud {
         Ok(Background { tasks, cloud: self.clone() })
     }
 
+    /// Removes what is past its retention now.
+    pub async fn expire_some(&self) -> Result<(), StoreError> {
+        let now = self.clock().now();
+        // What is removed is first counted: two processes at once would count it twice.
+        let lease = store::sequence::lease(EXPIRE_LEASE, self.owner(), now.plus(EXPIRE_EVERY / 2), now);
+        let mut batch: Batch = lease.into_iter().collect();
+        batch.push(store::idempotency::IDEMPOTENCY_EXPIRE.bind(store::params![now]));
+        batch.extend(store::operation::expire(now.minus(OPERATIONS_KEPT)));
+        batch.extend(store::event::expire(now.minus(EVENTS_KEPT)));
+        self.store().write(batch).await.map(|_| ())
+    }
+
     async fn expire(self) {
         loop {
-            let now = self.clock().now();
-            let batch = Batch::from(vec![
-                store::idempotency::IDEMPOTENCY_EXPIRE.bind(store::params![now]),
-                store::operation::OPERATIONS_EXPIRE.bind(store::params![now.minus(OPERATIONS_KEPT)]),
-                store::event::EVENTS_EXPIRE.bind(store::params![now.minus(EVENTS_KEPT)]),
-            ]);
-            if let Err(error) = self.store().write(batch).await {
-                warn!(%error, "what is past its retention can't be removed now");
+            match self.expire_some().await {
+                // Another process does it.
+                Ok(()) | Err(StoreError::Missed { .. }) => {}
+                Err(error) => warn!(%error, "what is past its retention can't be removed now"),
             }
             self.clock().sleep(EXPIRE_EVERY).await;
         }

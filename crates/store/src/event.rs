@@ -67,6 +67,10 @@ sql! {
         WHERE tenant = $1 AND event_seq = $2 AND audit_seq = $3";
     /// Forgets events that are older than the retention.
     pub EVENTS_EXPIRE = "DELETE FROM events WHERE created_at < $1";
+    /// No longer counts them; before they are forgotten.
+    pub EVENTS_UNCOUNT = "UPDATE counters SET value = value - (SELECT COUNT(*) FROM events e
+        WHERE e.tenant = counters.tenant AND e.created_at < $1) WHERE noun = 'event' AND scope = ''
+        AND tenant IN (SELECT tenant FROM events WHERE created_at < $1)";
 }
 
 /// An event that is about to be written.
@@ -90,6 +94,11 @@ pub struct NewEvent {
     pub request_id: Option<String>,
     /// When.
     pub created_at: Timestamp,
+}
+
+/// Forgets events from before `time`. Only one process may do so at a time, see [`crate::sequence::lease`].
+pub fn expire(time: Timestamp) -> [Statement; 2] {
+    [EVENTS_UNCOUNT.bind(params![time]), EVENTS_EXPIRE.bind(params![time])]
 }
 
 /// Writes an event in the transaction that makes the change.

@@ -61,6 +61,10 @@ sql! {
         WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
     /// Forgets operations that ended long ago.
     pub OPERATIONS_EXPIRE = "DELETE FROM operations WHERE ended_at < $1";
+    /// No longer counts them; before they are forgotten.
+    pub OPERATIONS_UNCOUNT = "UPDATE counters SET value = value - (SELECT COUNT(*) FROM operations o
+        WHERE o.tenant = counters.tenant AND o.ended_at < $1) WHERE noun = 'operation' AND scope = ''
+        AND tenant IN (SELECT tenant FROM operations WHERE ended_at < $1)";
 }
 
 /// An operation with the version of its row.
@@ -112,6 +116,11 @@ fn steps_of(text: &str) -> Option<Vec<Step>> {
             Some(step)
         })
         .collect()
+}
+
+/// Forgets operations that ended before `time`. Only one process may do so at a time, see [`crate::sequence::lease`].
+pub fn expire(time: Timestamp) -> [Statement; 2] {
+    [OPERATIONS_UNCOUNT.bind(params![time]), OPERATIONS_EXPIRE.bind(params![time])]
 }
 
 /// Adds an operation and counts it.

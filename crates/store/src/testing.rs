@@ -3,6 +3,7 @@
 //! PostgreSQL comes from the URL in `NEPHOS_TEST_POSTGRES`, or else from a private cluster that `scripts/lib/postgres`
 //! starts once and all test processes share. Each test gets a database of its own in it.
 
+mod invariants;
 mod plan;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use tokio_postgres::NoTls;
 
 use crate::{Backend, Engine, Migration, PostgresOptions, SqliteOptions, Store};
 
+pub use invariants::broken;
 pub use plan::audit;
 
 /// Any two processes that make a template take turns by this advisory lock.
