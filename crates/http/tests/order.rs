@@ -3,10 +3,12 @@
 
 mod api;
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use api::Api;
-use nephos_http::Config;
+use nephos_http::{Config, Peer, handle};
 
 /// A request, and the status that it gets.
 async fn expect(api: &Api, method: &str, path: &str, headers: &[(&str, &str)], body: &str, status: u16) {
@@ -133,12 +135,60 @@ async fn head_and_options_are_served() {
 }
 
 #[tokio::test]
-async fn a_host_of_the_sandbox_and_a_proxy() {
+async fn a_host_of_the_sandbox() {
     let config = Config { sandbox_hosts: vec!["sandbox.example".to_owned()], ..Config::default() };
     let api = Api::configured(config, "unlimited").await;
     let test = ("authorization", "Bearer test");
     expect(&api, "GET", "/v1/projects", &[test, ("host", "Sandbox.example:443")], "", 200).await;
     expect(&api, "GET", "/v1/projects", &[test, ("host", "cloud.example")], "", 401).await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_last_forwarded_address_counts() {
+    for (behind_proxy, statuses) in [(true, [200, 401, 401]), (false, [401, 401, 401])] {
+        let api = Api::configured(Config { behind_proxy, ..Config::default() }, "unlimited").await;
+        api.narrowed("narrow", |key| key.allowed_ips = vec!["192.0.2.0/24".to_owned()]).await;
+        let forwarded = ["198.51.100.1, 192.0.2.7", "192.0.2.7, 198.51.100.1", "nonsense"];
+        for (from, status) in forwarded.into_iter().zip(statuses) {
+            let headers = [("authorization", "Bearer narrow"), ("x-forwarded-for", from)];
+            expect(&api, "GET", "/v1/projects", &headers, "", status).await;
+        }
+    }
+}
+
+/// A body that never comes.
+struct Silent;
+
+impl http_body::Body for Silent {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_arrive_is_given_up() {
+    let api = Api::new().await;
+    let request = http::Request::post("/api/v1/projects")
+        .header("authorization", format!("Bearer {}", api.key("owner").expose()))
+        .header("content-type", "application/json")
+        .body(Silent)
+        .unwrap();
+    let peer = Peer { address: std::net::Ipv4Addr::LOCALHOST.into() };
+    let (app, clock) = (api.app.clone(), api.world.clock.clone());
+    let waiters = clock.waiters();
+    let answer = tokio::spawn(async move { handle(&app, request, peer).await });
+    clock.settled(waiters + 1).await;
+    clock.advance(Duration::from_secs(30)).await;
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 408);
+    assert_eq!(answer.headers()["connection"], "close");
+    assert!(answer.headers().contains_key("x-request-id"));
 }
 
 #[tokio::test]

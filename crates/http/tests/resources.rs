@@ -225,3 +225,29 @@ async fn requests_are_counted_by_project() {
     let member = api.send("GET", "/v1/usage", &[("authorization", "Bearer member")], "").await.json();
     assert_eq!(member["amount_microunits"], json!(null));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn at_once_a_key_makes_one_thing_and_renames_all_go_through() {
+    let api = Api::new().await;
+    let key = [("idempotency-key", "once")];
+    let create = || api.with("POST", "/v1/projects", r#"{"name":"alpha"}"#, &key);
+    let answers = futures_util::future::join_all((0..16).map(|_| create())).await;
+    for answer in &answers {
+        assert!(matches!(answer.status, 201 | 409), "{}", answer.text);
+        assert!(answer.status == 201 || answer.has("retry-after"));
+    }
+    let made = answers.iter().find(|a| a.status == 201).unwrap();
+    assert!(answers.iter().filter(|a| a.status == 201).all(|a| a.text == made.text));
+    assert_eq!(api.get("/v1/projects?name=alpha").await.json()["meta"]["total"], 1);
+    assert_eq!(create().await.text, made.text);
+
+    let path = format!("/v1/projects/{}", made.json()["id"].as_str().unwrap());
+    let rename = |n: usize| {
+        let (path, body) = (path.clone(), json!({"name": format!("name-{n}")}).to_string());
+        let api = &api;
+        async move { api.with("PATCH", &path, &body, &[]).await.status }
+    };
+    let statuses = futures_util::future::join_all((0..4).map(rename)).await;
+    assert_eq!(statuses, [200; 4]);
+    assert_eq!(api.get(&path).await.header("etag"), "\"5\"");
+}
