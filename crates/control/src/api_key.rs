@@ -103,7 +103,7 @@ impl Cloud {
         let own = self.own_key(caller).await?;
         let bounds = Bounds::of(caller, own.as_ref());
         let (project_id, environment_id) = self.narrowed_home(grant, &new).await?;
-        let ranges = self.check_new(&new, now)?;
+        let ranges = parsed_ranges(&new, now)?;
         let secret = Secret::generate(caller.mode, self.entropy());
         let inherited = || bounds.ranges.iter().map(ToString::to_string).collect();
         let key = ApiKey {
@@ -171,32 +171,6 @@ impl Cloud {
             })?;
         }
         Ok((project_id, None))
-    }
-
-    /// The parsed ranges of a new key, or every field that can't be.
-    fn check_new(&self, new: &NewApiKey, now: Timestamp) -> Result<Vec<Range>, Fault> {
-        let mut details = Vec::new();
-        let mut ranges = Vec::new();
-        for (i, text) in new.allowed_ips.iter().enumerate() {
-            match text.parse() {
-                Ok(range) => ranges.push(range),
-                Err(why) => {
-                    let why: crate::address::RangeError = why;
-                    details.push(Detail::at(format!("/allowed_ips/{i}"), "invalid_value", why.to_string()));
-                }
-            }
-        }
-        if new.allowed_ips.len() > ALLOWED_IPS_MAX {
-            let message = format!("must have at most {ALLOWED_IPS_MAX} items");
-            details.push(Detail::at("/allowed_ips", "too_long", message));
-        }
-        if new.expires_at.is_some_and(|at| at <= now) {
-            details.push(Detail::at("/expires_at", "out_of_range", "must be in the future"));
-        }
-        if new.scopes.is_some_and(|scopes| scopes == Scopes::default()) {
-            details.push(Detail::at("/scopes", "too_short", "must name at least one scope, or be left out"));
-        }
-        if details.is_empty() { Ok(ranges) } else { Err(Fault::invalid(details)) }
     }
 
     /// The key of the credential itself as it is now; 401 when it was revoked meanwhile.
@@ -282,12 +256,12 @@ impl Cloud {
             return Err(Fault::missing_role(Role::Admin));
         }
         let now = self.clock().now();
-        let mut plan = Plan::new(key.clone());
-        plan.project_id = key.project_id;
-        plan.environment_id = key.environment_id;
-        plan.write(store::api_key::revoke(caller.tenant, &key, now));
-        plan.after.credentials = true;
         let change = change("api_key.deleted", "api_key.delete", Some(&key), None, 200);
+        let mut plan = Plan::new(key);
+        plan.project_id = plan.value.project_id;
+        plan.environment_id = plan.value.environment_id;
+        plan.write(store::api_key::revoke(caller.tenant, &plan.value, now));
+        plan.after.credentials = true;
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
     }
@@ -303,6 +277,32 @@ impl Cloud {
         let now = self.clock().now();
         store::api_key::revoke_narrowed(caller.tenant, caller.workspace_id, caller.mode, project, environment, now)
     }
+}
+
+/// The parsed ranges of a new key, or every field that can't be.
+fn parsed_ranges(new: &NewApiKey, now: Timestamp) -> Result<Vec<Range>, Fault> {
+    let mut details = Vec::new();
+    let mut ranges = Vec::new();
+    for (i, text) in new.allowed_ips.iter().enumerate() {
+        match text.parse() {
+            Ok(range) => ranges.push(range),
+            Err(why) => {
+                let why: crate::address::RangeError = why;
+                details.push(Detail::at(format!("/allowed_ips/{i}"), "invalid_value", why.to_string()));
+            }
+        }
+    }
+    if new.allowed_ips.len() > ALLOWED_IPS_MAX {
+        let message = format!("must have at most {ALLOWED_IPS_MAX} items");
+        details.push(Detail::at("/allowed_ips", "too_long", message));
+    }
+    if new.expires_at.is_some_and(|at| at <= now) {
+        details.push(Detail::at("/expires_at", "out_of_range", "must be in the future"));
+    }
+    if new.scopes.is_some_and(|scopes| scopes == Scopes::default()) {
+        details.push(Detail::at("/scopes", "too_short", "must name at least one scope, or be left out"));
+    }
+    if details.is_empty() { Ok(ranges) } else { Err(Fault::invalid(details)) }
 }
 
 /// What gives a key its rights is still there when it is made: the member, and the key that made it.

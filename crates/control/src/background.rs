@@ -37,6 +37,7 @@ impl Background {
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.cloud.flush_last().await;
+        self.cloud.leave_windows().await;
     }
 }
 
@@ -44,6 +45,7 @@ impl Cloud {
     /// Takes up what an earlier process left, and starts the background tasks.
     pub async fn start(&self) -> Result<Background, Fault> {
         self.advance_ids().await?;
+        self.take_windows().await?;
         self.take_up().await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(self.clone().reconcile());

@@ -2,7 +2,10 @@
 //!
 //! A rolling window keeps the time of each admission that is in it, so no window, wherever it begins, holds more than the
 //! limit. A request passes all budgets of its surface or spends none: they are looked at and spent under one lock, which
-//! is a workspace's. Windows are half open: an admission exactly one window old is no longer in it.
+//! is a workspace's. Windows are half open: an admission exactly one window old is no longer in it. They are kept over a
+//! restart in order, and empty after a crash.
+
+mod keep;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -181,9 +184,12 @@ pub struct Present {
 
 const NANOS_PER_S: u64 = 1_000_000_000;
 
+/// Windows of an earlier process began before this one's clock did: times in rings are this much later, in nanoseconds.
+const BEFORE_START: u64 = 2 * WORKSPACE_WINDOW_S as u64 * NANOS_PER_S;
+
 fn nanos(duration: Duration) -> u64 {
     // 584 years of uptime.
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).saturating_add(BEFORE_START)
 }
 
 impl BudgetBook {
@@ -317,7 +323,7 @@ impl Workspace {
 impl Cloud {
     /// Counts a request against the budgets of its surface. A refused request spends none of them.
     pub fn admit(&self, caller: &Caller, surface: SurfaceBudget, class: Class) -> Verdict {
-        let now = Present { wall: self.clock().now(), monotonic: self.clock().monotonic() };
+        let now = self.present();
         match self.0.budgets.admit(caller, surface, class, now) {
             Ok((budgets, None)) => Verdict { budgets, refused: None },
             Ok((budgets, Some(spent))) => Verdict { budgets, refused: Some(self.too_many(&spent)) },
@@ -326,6 +332,10 @@ impl Cloud {
                 refused: Some(Fault::unavailable(retry_after_s, "more keys are active than budgets are kept for")),
             },
         }
+    }
+
+    fn present(&self) -> Present {
+        Present { wall: self.clock().now(), monotonic: self.clock().monotonic() }
     }
 
     fn too_many(&self, spent: &Budget) -> Fault {

@@ -70,16 +70,15 @@ enum First {
 impl Cloud {
     /// Refuses a master key that is not the one of the first start, at which it is kept what it is known by.
     pub async fn check_master_key(&self, key: &[u8; 32]) -> Result<(), MasterKeyError> {
-        let kept = match self.store().canary().await? {
-            Some(kept) => kept,
-            None => {
-                let mut nonce = [0; aead::NONCE_LEN];
-                self.entropy().fill(&mut nonce);
-                let fresh = seal_canary(key, nonce).ok_or(MasterKeyError::Unusable)?;
-                // Of two first starts at once, one keeps its own and both look at that.
-                let kept = self.store().keep_canary(fresh, self.clock().now()).await?;
-                kept.ok_or(MasterKeyError::Unusable)?
-            }
+        let kept = if let Some(kept) = self.store().canary().await? {
+            kept
+        } else {
+            let mut nonce = [0; aead::NONCE_LEN];
+            self.entropy().fill(&mut nonce);
+            let fresh = seal_canary(key, nonce).ok_or(MasterKeyError::Unusable)?;
+            // Of two first starts at once, one keeps its own and both look at that.
+            let kept = self.store().keep_canary(fresh, self.clock().now()).await?;
+            kept.ok_or(MasterKeyError::Unusable)?
         };
         if opens_canary(key, &kept) { Ok(()) } else { Err(MasterKeyError::Other) }
     }

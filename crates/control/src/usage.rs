@@ -275,7 +275,9 @@ impl Cloud {
         }
         let mut figures = meter.figures();
         if caller.mode == Mode::Test {
-            figures.values_mut().for_each(|of| of.amount = 0);
+            for of in figures.values_mut() {
+                of.amount = 0;
+            }
         }
         Ok(figures)
     }

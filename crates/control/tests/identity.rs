@@ -52,6 +52,7 @@ on_both! {
     members_and_admins_differ
     the_quota_of_keys_holds
     a_spent_budget_says_which
+    an_end_in_order_keeps_counts_and_windows
     the_last_use_of_a_key_is_kept_to_the_minute
     requests_are_counted_by_project
     metered_time_becomes_an_exact_report
@@ -544,6 +545,31 @@ async fn a_spent_budget_says_which(engine: Engine) {
     assert_eq!((refused.retry_after_s, refused.details[0].budget), (Some(60), Some("key")));
     world.clock.advance(60.seconds()).await;
     assert!(world.cloud.admit(&owner, SurfaceBudget::Platform, Class::Read).refused.is_none());
+}
+
+async fn an_end_in_order_keeps_counts_and_windows(engine: Engine) {
+    let (world, made) = installed(engine).await;
+    let background = world.cloud.start().await.unwrap();
+    let owner = live(&world, &made.live_key).await.unwrap();
+    for _ in 0..120 {
+        assert!(world.cloud.admit(&owner, SurfaceBudget::Platform, Class::Read).refused.is_none());
+        world.cloud.count_request(&owner, SurfaceBudget::Platform, None);
+    }
+    background.stop().await;
+    world.clock.advance(10.seconds()).await;
+
+    let next = world.replica(8);
+    let background = next.start().await.unwrap();
+    let owner = next.authenticate(made.live_key.expose(), Mode::Live, HERE).await.unwrap();
+    let refused = next.admit(&owner, SurfaceBudget::Platform, Class::Read).refused.unwrap();
+    assert_eq!(refused.retry_after_s, Some(50));
+    assert_eq!(next.usage(&world.grant::<UsageRead>(&owner), None).await.unwrap().requests, 120);
+    drop(background);
+
+    // A crash empties the windows.
+    let after_crash = world.replica(9);
+    let _background = after_crash.start().await.unwrap();
+    assert!(after_crash.admit(&owner, SurfaceBudget::Platform, Class::Read).refused.is_none());
 }
 
 async fn the_last_use_of_a_key_is_kept_to_the_minute(engine: Engine) {

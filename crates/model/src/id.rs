@@ -40,6 +40,11 @@ impl Raw {
         Self(u128::from_be_bytes(bytes))
     }
 
+    /// The 16 bytes of the UUID in network order.
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.to_be_bytes()
+    }
+
     /// Milliseconds since the Unix epoch at which a `UUIDv7` was made.
     #[allow(clippy::cast_possible_truncation)] // 48 bits remain after the shift
     pub const fn unix_ms(self) -> u64 {

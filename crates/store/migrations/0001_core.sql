@@ -295,6 +295,13 @@ CREATE TABLE leases (
     until_at BIGINT NOT NULL
 );
 
+-- What a process that ended in order had counted against budgets; the next one takes it.
+CREATE TABLE budget_windows (
+    id TEXT PRIMARY KEY,
+    windows BLOB NOT NULL,
+    saved_at BIGINT NOT NULL
+);
+
 -- Exact numbers of rows (noun, scope '' or a project) and what is used of a quota (noun 'quota.…').
 CREATE TABLE counters (
     tenant BIGINT NOT NULL,

@@ -31,6 +31,7 @@
 pub mod api_key;
 pub mod audit;
 mod batch;
+pub mod budget;
 pub mod capacity;
 pub mod compute;
 mod convert;

@@ -13,7 +13,7 @@ fn raw(n: u8) -> Raw {
     Raw::from_bytes([n; 16])
 }
 
-fn caller(workspace: u8, key: u8, limits: &Limits) -> Caller {
+pub(super) fn caller(workspace: u8, key: u8, limits: &Limits) -> Caller {
     Caller {
         workspace_id: WorkspaceId::from_raw(raw(workspace)),
         mode: Mode::Live,
@@ -33,7 +33,7 @@ fn at(monotonic: Duration) -> Present {
     Present { wall: Timestamp::from_secs(1_768_478_400).plus(monotonic), monotonic }
 }
 
-fn platform(book: &BudgetBook, caller: &Caller, monotonic: Duration) -> (Budgets, Option<Budget>) {
+pub(super) fn platform(book: &BudgetBook, caller: &Caller, monotonic: Duration) -> (Budgets, Option<Budget>) {
     book.admit(caller, SurfaceBudget::Platform, Class::Read, at(monotonic)).unwrap()
 }
 
