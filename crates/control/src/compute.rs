@@ -15,14 +15,13 @@ use nephos_model::size::Size;
 use nephos_model::ssh_key::PublicKey;
 use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
-use nephos_store::Statement;
 pub use nephos_store::compute::Filter;
 
 use crate::caller::{Caller, ComputeRead, ComputeWrite, Grant};
 use crate::operation::end;
 use crate::plan::{Change, Plan, Price};
-use crate::plan_limits::{Limits, quota};
 use crate::region::unavailable;
+use crate::rehearse::Check;
 use crate::view::{ComputeView, json};
 use crate::{Cloud, fault};
 
@@ -78,14 +77,6 @@ pub struct Begun {
     pub compute: Compute,
     /// The operation.
     pub operation: Operation,
-}
-
-/// What a compute takes of its region and of the plan's quotas, for a rehearsal.
-#[derive(Debug, Clone)]
-pub(crate) struct Claim {
-    region: Option<(String, Capacity)>,
-    wanted: Capacity,
-    limits: Limits,
 }
 
 /// A compute's labels.
@@ -171,11 +162,6 @@ impl Cloud {
         };
         let operation = self.new_operation(grant, Kind::ComputeCreate, &compute, now);
         compute.operation_id = Some(operation.id);
-        let claim = Claim {
-            region: parts.promised.map(|limit| (compute.region.clone(), limit)),
-            wanted: size_of(&compute),
-            limits: (*grant.caller().limits).clone(),
-        };
         let price = Price {
             running_microunits_per_hour: parts.size.running_microunits_per_hour,
             stopped_microunits_per_hour: parts.size.stopped_microunits_per_hour,
@@ -183,34 +169,23 @@ impl Cloud {
         let mut plan = Plan::new(Begun { compute, operation }).of(project.id, Some(environment.id));
         plan.price = Some(price);
         plan.write([store::project::hold(tenant, project.id), store::environment::hold(tenant, environment.id)]);
-        plan.write(claim.statements(tenant));
-        plan.claim = Some(claim);
+        let wanted = size_of(&plan.value.compute);
+        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX / 4);
+        let limits = &grant.caller().limits;
+        plan.take(tenant, "quota.computes", 1, limits.computes);
+        plan.take(tenant, "quota.vcpus", number(wanted.vcpus), limits.vcpus);
+        plan.take(tenant, "quota.memory_mib", number(wanted.memory_mib), limits.memory_mib);
+        plan.take(tenant, "quota.disk_gib", number(wanted.disk_gib), limits.disk_gib);
+        if let Some(limit) = parts.promised {
+            let region = plan.value.compute.region.clone();
+            plan.admit(region, wanted, limit);
+        }
+        plan.checks.push(Check::ComputeName { environment: environment.id, name: plan.value.compute.name.clone() });
         plan.write(store::compute::insert(tenant, &plan.value.compute, &label_list));
         self.begin(&mut plan, grant);
         let change = change("compute.created", "compute.create", None, Some(&plan.value.compute), 201);
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
-    }
-
-    /// Whether quotas and capacity have room for a plan now, for `dry_run`; a commit decides it again.
-    pub async fn rehearse<T>(&self, tenant: nephos_model::tenant::TenantId, plan: &Plan<T>) -> Result<(), Fault> {
-        let Some(claim) = &plan.claim else { return Ok(()) };
-        let used = self.store().counters(tenant).await.map_err(fault::store)?;
-        let used = |noun: &str| used.iter().find(|(n, _)| n == noun).map_or(0, |(_, value)| *value);
-        if claim.quotas().iter().any(|(noun, by, limit)| used(noun) + by > *limit) {
-            return Err(fault::missed(store::counter::QUOTA).unwrap_or_else(|| Fault::internal("quota")));
-        }
-        if let Some((region, limit)) = &claim.region {
-            let admitted = self.store().admitted(region).await.map_err(fault::store)?;
-            let over = |used: u64, more: u64, limit: u64| used.saturating_add(more) > limit;
-            if over(admitted.vcpus, claim.wanted.vcpus, limit.vcpus)
-                || over(admitted.memory_mib, claim.wanted.memory_mib, limit.memory_mib)
-                || over(admitted.disk_gib, claim.wanted.disk_gib, limit.disk_gib)
-            {
-                return Err(fault::missed(store::capacity::FULL).unwrap_or_else(|| Fault::internal("capacity")));
-            }
-        }
-        Ok(())
     }
 
     /// Project and environment of a new compute: 404 for a project that is not visible, 400 for an environment that is
@@ -525,24 +500,6 @@ struct Chosen {
     promised: Option<Capacity>,
     size: Size,
     image: Image,
-}
-
-impl Claim {
-    fn quotas(&self) -> [(&'static str, i64, i64); 4] {
-        let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX / 4);
-        [
-            ("quota.computes", 1, quota(self.limits.computes)),
-            ("quota.vcpus", number(self.wanted.vcpus), quota(self.limits.vcpus)),
-            ("quota.memory_mib", number(self.wanted.memory_mib), quota(self.limits.memory_mib)),
-            ("quota.disk_gib", number(self.wanted.disk_gib), quota(self.limits.disk_gib)),
-        ]
-    }
-
-    fn statements(&self, tenant: nephos_model::tenant::TenantId) -> Vec<Statement> {
-        let quotas = self.quotas().map(|(noun, by, limit)| store::counter::take(tenant, noun, by, limit));
-        let region = self.region.as_ref().map(|(region, limit)| store::capacity::take(region, self.wanted, *limit));
-        quotas.into_iter().chain(region).collect()
-    }
 }
 
 /// What a compute takes.

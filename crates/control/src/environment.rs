@@ -11,6 +11,7 @@ use nephos_store as store;
 use crate::caller::{EnvironmentDelete, EnvironmentRead, EnvironmentWrite, Grant};
 use crate::plan::{Change, Plan};
 use crate::project::{NAMED_MAX, narrowed};
+use crate::rehearse::Check;
 use crate::view::{EnvironmentView, json};
 use crate::{Cloud, fault};
 
@@ -82,6 +83,7 @@ impl Cloud {
         let mut plan = Plan::new(environment).of(project.id, None);
         plan.write([store::project::hold(grant.tenant(), project.id)]);
         plan.write(store::environment::insert(grant.tenant(), &plan.value));
+        plan.checks.push(Check::EnvironmentName { project: project.id, name: plan.value.name.clone() });
         plan.write([store::environment::at_most(grant.tenant(), project.id, ENVIRONMENTS_MAX)]);
         let change = change("environment.created", "environment.create", None, Some(&plan.value), 201);
         self.journal(&mut plan, grant, now, change);

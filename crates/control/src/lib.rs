@@ -22,6 +22,7 @@ pub mod plan_limits;
 pub mod project;
 pub mod reconcile;
 pub mod region;
+pub mod rehearse;
 pub mod sequence;
 pub mod settings;
 pub mod ssh_key;

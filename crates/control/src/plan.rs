@@ -29,7 +29,7 @@ pub struct Plan<T> {
     pub environment_id: Option<EnvironmentId>,
     pub(crate) batch: Batch,
     pub(crate) after: After,
-    pub(crate) claim: Option<crate::compute::Claim>,
+    pub(crate) checks: Vec<crate::rehearse::Check>,
 }
 
 /// What a compute costs, in millionths of the installation's currency an hour.
@@ -77,7 +77,7 @@ impl<T> Plan<T> {
             environment_id: None,
             batch: Batch::new(),
             after: After::default(),
-            claim: None,
+            checks: Vec::new(),
         }
     }
 

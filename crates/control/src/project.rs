@@ -12,7 +12,6 @@ use nephos_store::Statement;
 
 use crate::caller::{Grant, ProjectDelete, ProjectRead, ProjectWrite};
 use crate::plan::{Change, Plan};
-use crate::plan_limits::quota;
 use crate::view::{ProjectView, json};
 use crate::{Cloud, fault};
 
@@ -59,9 +58,8 @@ impl Cloud {
         }
         let now = self.now(grant.caller());
         let (project, statements) = self.new_project(grant.tenant(), name.as_str(), false, now);
-        let limit = quota(grant.caller().limits.projects);
         let mut plan = Plan::new(project).of_project();
-        plan.write([store::counter::take(grant.tenant(), "quota.projects", 1, limit)]);
+        plan.take(grant.tenant(), "quota.projects", 1, grant.caller().limits.projects);
         plan.write(statements);
         let change = change("project.created", "project.create", None, Some(&plan.value), 201);
         self.journal(&mut plan, grant, now, change);

@@ -9,7 +9,7 @@ use nephos_store as store;
 
 use crate::caller::{Grant, SshKeyRead, SshKeyWrite};
 use crate::plan::{Change, Plan};
-use crate::plan_limits::quota;
+use crate::rehearse::Check;
 use crate::view::{SshKeyView, json};
 use crate::{Cloud, fault};
 
@@ -47,9 +47,9 @@ impl Cloud {
             created_at: now,
             updated_at: now,
         };
-        let limit = quota(grant.caller().limits.ssh_keys);
         let mut plan = Plan::new(key);
-        plan.write([store::counter::take(grant.tenant(), "quota.ssh_keys", 1, limit)]);
+        plan.take(grant.tenant(), "quota.ssh_keys", 1, grant.caller().limits.ssh_keys);
+        plan.checks.push(Check::SshKey { name: plan.value.name.clone(), fingerprint: plan.value.fingerprint.clone() });
         plan.write(store::ssh_key::insert(grant.tenant(), &plan.value));
         let change = change("ssh_key.created", "ssh_key.create", None, Some(&plan.value), 201);
         self.journal(&mut plan, grant, now, change);

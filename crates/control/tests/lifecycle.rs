@@ -274,6 +274,9 @@ async fn names_are_unique_in_their_environment(engine: Engine) {
     let caller = world.caller(Role::Member, Mode::Test).await;
     create(&world, &caller, wanted("web-1", &[])).await.unwrap();
     assert_eq!(code(create(&world, &caller, wanted("web-1", &[])).await), Code::Conflict);
+    let again = world.cloud.create_compute(&world.grant(&caller), wanted("web-1", &[])).await.unwrap();
+    let rehearsed = world.cloud.rehearse(caller.tenant, &again).await.unwrap_err();
+    assert_eq!(rehearsed.code, Code::Conflict);
     let elsewhere = NewCompute { environment: Some("prod".to_owned()), ..wanted("web-1", &[]) };
     create(&world, &caller, elsewhere).await.unwrap();
     let wrong = NewCompute {

@@ -30,6 +30,8 @@ sql! {
     indexed pub SSH_KEY_GET = concat!("SELECT ", columns!(), " FROM ssh_keys WHERE tenant = $1 AND id = $2");
     /// One key by name.
     indexed pub SSH_KEY_NAMED = concat!("SELECT ", columns!(), " FROM ssh_keys WHERE tenant = $1 AND name = $2");
+    /// Whether a name or a fingerprint is taken.
+    pub SSH_KEY_TAKEN = "SELECT COUNT(*) FROM ssh_keys WHERE tenant = $1 AND (name = $2 OR fingerprint = $3)";
     /// A page of keys.
     indexed pub SSH_KEY_LIST = concat!("SELECT ", columns!(),
         " FROM ssh_keys WHERE tenant = $1 AND id < $2 ORDER BY id DESC LIMIT $3 OFFSET $4");
@@ -76,6 +78,12 @@ impl Store {
     /// One key by its name.
     pub async fn ssh_key_named(&self, tenant: TenantId, name: &str) -> Result<Option<SshKey>> {
         self.one(SSH_KEY_NAMED.bind(params![tenant, name]), decode).await
+    }
+
+    /// Whether a key of this name or fingerprint is there.
+    pub async fn ssh_key_taken(&self, tenant: TenantId, name: &str, fingerprint: &str) -> Result<bool> {
+        let count = self.one(SSH_KEY_TAKEN.bind(params![tenant, name, fingerprint]), |row| row.int(0)).await?;
+        Ok(count.unwrap_or(0) > 0)
     }
 
     /// A page of keys, newest first.

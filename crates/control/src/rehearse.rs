@@ -1,0 +1,91 @@
+//! Rehearsals (`dry_run`): would the guards of a plan hold now? Only the commit decides.
+
+use nephos_model::Fault;
+use nephos_model::id::{EnvironmentId, ProjectId};
+use nephos_model::page::{Page, Start};
+use nephos_model::region::Capacity;
+use nephos_model::tenant::TenantId;
+use nephos_store as store;
+use nephos_store::Miss;
+
+use crate::plan::Plan;
+use crate::plan_limits::quota;
+use crate::{Cloud, fault};
+
+/// A guard of a plan, in a form that can be asked beforehand.
+#[derive(Debug, Clone)]
+pub(crate) enum Check {
+    /// A quota has room.
+    Quota { noun: &'static str, by: i64, limit: i64 },
+    /// A region has room.
+    Capacity { region: String, wanted: Capacity, limit: Capacity },
+    /// No compute of the environment has the name.
+    ComputeName { environment: EnvironmentId, name: String },
+    /// No environment of the project has the name.
+    EnvironmentName { project: ProjectId, name: String },
+    /// No key has the name or the fingerprint.
+    SshKey { name: String, fingerprint: String },
+}
+
+impl<T> Plan<T> {
+    /// Takes `by` of a quota; no limit is none.
+    pub(crate) fn take(&mut self, tenant: TenantId, noun: &'static str, by: i64, limit: Option<u32>) {
+        let limit = quota(limit);
+        self.write([store::counter::take(tenant, noun, by, limit)]);
+        self.checks.push(Check::Quota { noun, by, limit });
+    }
+
+    /// Takes `wanted` of a region that may promise `limit`.
+    pub(crate) fn admit(&mut self, region: String, wanted: Capacity, limit: Capacity) {
+        self.write([store::capacity::take(&region, wanted, limit)]);
+        self.checks.push(Check::Capacity { region, wanted, limit });
+    }
+}
+
+impl Cloud {
+    /// The fault that a plan's commit would meet now, if any.
+    pub async fn rehearse<T>(&self, tenant: TenantId, plan: &Plan<T>) -> Result<(), Fault> {
+        for check in &plan.checks {
+            if let Some(miss) = self.misses(tenant, check).await.map_err(fault::store)? {
+                return Err(fault::missed(miss).unwrap_or_else(|| Fault::internal("a rehearsed guard has no meaning")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn misses(&self, tenant: TenantId, check: &Check) -> Result<Option<Miss>, store::StoreError> {
+        let one = Page { start: Start::Number(1), limit: 1 };
+        Ok(match check {
+            Check::Quota { noun, by, limit } => {
+                let used = self.store().counters(tenant).await?;
+                let used = used.iter().find(|(n, _)| n == noun).map_or(0, |(_, value)| *value);
+                (used.saturating_add(*by) > *limit).then_some(store::counter::QUOTA)
+            }
+            Check::Capacity { region, wanted, limit } => {
+                let admitted = self.store().admitted(region).await?;
+                let over = |used: u64, more: u64, limit: u64| used.saturating_add(more) > limit;
+                let over = over(admitted.vcpus, wanted.vcpus, limit.vcpus)
+                    || over(admitted.memory_mib, wanted.memory_mib, limit.memory_mib)
+                    || over(admitted.disk_gib, wanted.disk_gib, limit.disk_gib);
+                over.then_some(store::capacity::FULL)
+            }
+            Check::ComputeName { environment, name } => {
+                let filter = store::compute::Filter {
+                    environment_id: Some(*environment),
+                    name: Some(name.clone()),
+                    ..store::compute::Filter::default()
+                };
+                let found = self.store().computes(tenant, &filter, &one).await?;
+                (found.total > 0).then_some(store::compute::NAME_TAKEN)
+            }
+            Check::EnvironmentName { project, name } => {
+                let found = self.store().environment_named(tenant, *project, name).await?;
+                found.map(|_| store::environment::NAME_TAKEN)
+            }
+            Check::SshKey { name, fingerprint } => {
+                let found = self.store().ssh_key_taken(tenant, name, fingerprint).await?;
+                found.then_some(store::ssh_key::TAKEN)
+            }
+        })
+    }
+}
