@@ -1,6 +1,8 @@
 //! Administration: what the operator asks for, done by the server while one runs, else here under the folder's lock.
 //! Either way it is the same request to the same function, and a database never has two writers.
 
+pub mod manifest;
+pub mod perform;
 pub mod socket;
 
 use std::path::PathBuf;
@@ -31,13 +33,20 @@ pub enum Request {
     },
     /// Refuse a workspace's requests.
     WorkspaceSuspend {
-        /// Its id.
+        /// Its id or name.
         workspace: String,
     },
     /// End a suspension.
     WorkspaceResume {
-        /// Its id.
+        /// Its id or name.
         workspace: String,
+    },
+    /// Give a workspace another plan.
+    WorkspacePlan {
+        /// Its id or name.
+        workspace: String,
+        /// The plan.
+        plan: String,
     },
     /// List workspaces.
     WorkspaceList,
@@ -76,8 +85,23 @@ pub struct NewImage {
     pub min_disk_gib: Option<u32>,
     /// The user to log in as.
     pub login_user: String,
-    /// Kernel, initial RAM disk and command line, when the hypervisor loads them.
-    pub kernel: Option<(PathBuf, PathBuf, String)>,
+    /// What the hypervisor loads, when the disk has no boot loader.
+    pub kernel: Option<Kernel>,
+}
+
+/// A kernel that the hypervisor loads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Its file.
+    pub file: PathBuf,
+    /// SHA-256 that it must have.
+    pub checksum: Option<String>,
+    /// The initial RAM disk's file.
+    pub initrd: PathBuf,
+    /// SHA-256 that it must have.
+    pub initrd_checksum: Option<String>,
+    /// Its command line.
+    pub command_line: String,
 }
 
 /// Why a request was not done.

@@ -1,5 +1,7 @@
 //! The command line: what can be typed. What it does is elsewhere: `serve`, `admin`, `client`, `doctor`.
 
+#![allow(clippy::doc_markdown)] // these texts are printed by --help, where Markdown would be noise
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -76,6 +78,8 @@ pub enum Command {
     Usage(api::Usage),
     /// Whom the API key belongs to and what it may do.
     Me(api::Me),
+    /// Print completions of the command line for a shell.
+    Completions(Completions),
 }
 
 /// Which installation is meant.
@@ -200,6 +204,8 @@ pub enum Workspace {
     Suspend(WorkspaceNamed),
     /// End its suspension.
     Resume(WorkspaceNamed),
+    /// Give one another plan.
+    Plan(WorkspacePlan),
     /// List them.
     List(WorkspaceList),
 }
@@ -207,13 +213,23 @@ pub enum Workspace {
 /// One workspace.
 #[derive(Debug, Args)]
 pub struct WorkspaceNamed {
-    /// Its id.
-    #[arg(value_name = "WORKSPACE_ID")]
+    /// Its id or name.
+    #[arg(value_name = "WORKSPACE")]
     pub workspace: String,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]
     pub printed: Printed,
+}
+
+/// Another plan.
+#[derive(Debug, Args)]
+pub struct WorkspacePlan {
+    #[command(flatten)]
+    pub named: WorkspaceNamed,
+    /// The plan: standard, partner, unlimited, or one of the configuration.
+    #[arg(long, value_name = "PLAN")]
+    pub plan: String,
 }
 
 /// All workspaces.
@@ -239,27 +255,27 @@ pub enum Image {
 /// A new image.
 #[derive(Debug, Args)]
 pub struct ImageAdd {
-    /// The disk: a qcow2 file without backing file.
+    /// The disk, a qcow2 file without backing file; or a manifest (.toml) that scripts/image wrote, which says the rest.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The name by which it is asked for.
+    /// The name by which it is asked for [default: the manifest's, or the file's without ending].
     #[arg(long, value_name = "NAME")]
-    pub name: String,
+    pub name: Option<String>,
     /// A sentence for people.
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    pub description: String,
+    #[arg(long, value_name = "TEXT")]
+    pub description: Option<String>,
     /// SHA-256 that the file must have, hexadecimal.
     #[arg(long, value_name = "SHA256")]
     pub checksum: Option<String>,
-    /// Least memory to boot it, in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 512)]
-    pub min_memory_mib: u32,
+    /// Least memory to boot it, in MiB [default: the manifest's, or 512].
+    #[arg(long, value_name = "MIB")]
+    pub min_memory_mib: Option<u32>,
     /// Least root disk to hold it, in GiB [default: the disk's own size].
     #[arg(long, value_name = "GIB")]
     pub min_disk_gib: Option<u32>,
-    /// The user to log in as.
-    #[arg(long, value_name = "USER", default_value = "root")]
-    pub login_user: String,
+    /// The user to log in as [default: the manifest's, or root].
+    #[arg(long, value_name = "USER")]
+    pub login_user: Option<String>,
     /// A kernel that the hypervisor loads, instead of the disk's own boot loader.
     #[arg(long, value_name = "FILE", requires = "initrd")]
     pub kernel: Option<PathBuf>,
@@ -330,6 +346,14 @@ pub struct Restore {
     pub place: Place,
     #[command(flatten)]
     pub printed: Printed,
+}
+
+/// Completions.
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
 }
 
 /// The URL of a server on this machine with this address.

@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 
 use nephos_model::region::Region;
 use nephos_model::size::Size;
+use nephos_model::tenant::Mode;
 use toml::Value;
 
 pub use field::{
-    AdminListen, Currency, DatabaseUrl, DriverChoice, Field, Host, Line, List, LogFormat, LogLevel, Name, Origin,
-    Ranged, Regions, Sizes, TimeOfDay,
+    AdminListen, Currency, DatabaseUrl, DriverChoice, Field, Host, Line, List, LogFormat, LogLevel, Origin, Ranged,
+    Regions, Sizes,
 };
 
 /// The port of the API when none is given.
@@ -120,11 +121,9 @@ keys! {
     /// From which severity on lines are logged.
     log_level: LogLevel = LogLevel::Info;
     /// Where computes run; the first is the default.
-    regions: Regions = Regions(vec![Region { name: "local".to_owned(), driver: "auto".to_owned() }]);
+    regions: Regions = Regions(vec![Region { name: "local".to_owned(), driver: "auto".to_owned(), mode: Mode::Live }]);
     /// What computes can be; the first is the default. Prices in millionths of the currency's unit.
     sizes: Sizes = Sizes(default_sizes());
-    /// The image of a compute that asks for none.
-    default_image: Name = Name("small".to_owned());
     /// The currency of all prices.
     currency: Currency = Currency("USD".to_owned());
     /// Virtual processors that may be promised, in percent of those the host has.
@@ -133,16 +132,12 @@ keys! {
     memory_overcommit_percent: Ranged<10, 1_000> = Ranged(100);
     /// Disk that may be promised, in percent of what the host has.
     disk_overcommit_percent: Ranged<10, 1_000> = Ranged(100);
-    /// Time of day at which sandboxes are emptied, UTC.
-    sandbox_reset_utc: TimeOfDay = TimeOfDay(0);
     /// Hosts on which every base URL is the sandbox's.
     sandbox_hosts: List<Host> = List(Vec::new());
     /// Whom to ask, named in refusals: an e-mail address or a web address.
     support_contact: Option<Line> = None;
     /// Web origins whose pages may call the API from a browser.
     cors_origins: List<Origin> = List(Vec::new());
-    /// Bytes of a request's body at most.
-    body_bytes_max: Ranged<1_024, 67_108_864> = Ranged(1_048_576);
     /// Seconds that a guest has to shut down before its power is cut.
     stop_deadline_s: Ranged<1, 3_600> = Ranged(30);
     /// Seconds that requests under way have when the server stops.
@@ -353,11 +348,11 @@ impl Loaded {
         let config = &mut self.config;
         for region in &mut config.regions.0 {
             if region.driver == "auto" {
-                region.driver = match config.driver {
+                let chosen = match config.driver {
                     DriverChoice::Auto | DriverChoice::Qemu => "qemu",
                     DriverChoice::Simulator => "simulator",
-                }
-                .to_owned();
+                };
+                chosen.clone_into(&mut region.driver);
             }
         }
         if !config.listen.ip().is_loopback() && !config.behind_proxy && !config.insecure {
@@ -411,7 +406,7 @@ fn file_entries(path: &Path) -> Result<Vec<(String, Value, usize)>, Vec<String>>
         return Err(fail(format!("has {length} bytes; a configuration file has at most {FILE_BYTES_MAX}")));
     }
     let text = std::fs::read_to_string(path).map_err(|e| fail(format!("can't be read: {e}")))?;
-    let at = |offset: usize| text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1;
+    let at = |offset: usize| text.get(..offset).map_or(1, |before| before.matches('\n').count() + 1);
     let syntax = |e: &toml::de::Error| {
         let line = e.span().map_or(1, |span| at(span.start));
         vec![format!("{shown}, line {line}: {}", e.message().replace('\n', "; "))]

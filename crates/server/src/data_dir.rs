@@ -113,10 +113,9 @@ impl DataDir {
                 found.uid()
             );
         }
-        // Passing through is harmless, and the hypervisor's own user needs it; reading and writing are not.
-        if found.mode() & 0o066 != 0 {
+        if found.mode() & 0o077 != 0 {
             bail!(
-                "{shown} holds keys and can be read or written by others (mode {:04o}); run: chmod 700 {shown}",
+                "{shown} holds keys and is open to others (mode {:04o}); run: chmod 700 {shown}",
                 found.mode() & 0o7777
             );
         }

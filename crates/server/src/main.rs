@@ -8,23 +8,110 @@ mod cli;
 mod client;
 mod config;
 mod data_dir;
+mod doctor;
+mod installation;
 mod listen;
 mod logging;
+mod metrics;
+mod operator;
 mod output;
+mod restore;
+mod serve;
 mod system;
 
+use std::future::Future;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::Parser as _;
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory as _, Parser as _};
+use nephos_model::{Clock, Entropy};
+
+use cli::{Cli, Command, ConfigCommand};
+use config::{ConfigError, KEYS, Loaded, LogFormat, LogLevel, Sources};
+
+/// The exit status of wrong usage and wrong configuration, the same as the parser's of the command line.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let clock = system::SystemClock::start();
-    match client::run(cli.command, &clock, &system::SystemEntropy) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            output::say(&format!("nephos: {failure}"));
-            ExitCode::from(failure.exit_status())
+    let cli = Cli::parse();
+    // The same whoever starts it: the data folder's own mode keeps others out, and what is handed to the hypervisor's
+    // users must be readable for them.
+    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o022));
+    let clock: Arc<dyn Clock> = Arc::new(system::SystemClock::start());
+    let entropy: Arc<dyn Entropy> = Arc::new(system::SystemEntropy);
+    match dispatch(cli.command, clock, entropy) {
+        Ok(code) => code,
+        Err(error) => {
+            output::say(&format!("nephos: {}", output::chain(error.as_ref())));
+            ExitCode::from(if error.is::<ConfigError>() { USAGE } else { 1 })
         }
     }
+}
+
+fn dispatch(command: Command, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<ExitCode> {
+    if let Some((place, request, output)) = operator::request(&command)? {
+        logging::start(LogFormat::Text, LogLevel::Warn);
+        run_one(operator::run(&place, request, output, clock, entropy))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match command {
+        Command::Serve(settings) => {
+            let loaded = Loaded::read(&Sources::of_process(settings.place.config.clone(), settings.flags()))?;
+            logging::start(loaded.config.log, loaded.config.log_level);
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            runtime.context("the runtime can't be started")?.block_on(serve::run(loaded, clock, entropy))?;
+        }
+        Command::Config(ConfigCommand::Check(settings)) => {
+            let loaded = Loaded::read(&Sources::of_process(settings.place.config.clone(), settings.flags()))?;
+            output::raw(&loaded.to_toml());
+        }
+        Command::Config(ConfigCommand::Keys) => {
+            for key in KEYS {
+                output::line(&format!(
+                    "{}\n   {}\n    takes {}; or {}",
+                    key.name,
+                    key.about,
+                    key.expects,
+                    key.variable()
+                ));
+            }
+        }
+        Command::Doctor(a) => {
+            let sources = Sources::of_process(a.settings.place.config.clone(), a.settings.flags());
+            let loaded = Loaded::read(&sources)?;
+            let is_fit = run_one(doctor::run(&loaded, clock, a.printed.output))?;
+            return Ok(if is_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Restore(a) => {
+            logging::start(LogFormat::Text, LogLevel::Warn);
+            let loaded = operator::load(&a.place)?;
+            let done = run_one(restore::restore(&loaded.config, &a.file, a.force, clock, entropy))?;
+            match a.printed.output {
+                output::Output::Json => output::json(&done),
+                output::Output::Table => output::raw(&output::record(&done)),
+            }
+        }
+        Command::Completions(a) => {
+            let mut text = Vec::new();
+            clap_complete::generate(a.shell, &mut Cli::command(), "nephos", &mut text);
+            output::raw(&String::from_utf8_lossy(&text));
+        }
+        command => {
+            return Ok(match client::run(command, &*clock, &*entropy) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(failure) => {
+                    output::say(&format!("nephos: {failure}"));
+                    ExitCode::from(failure.exit_status())
+                }
+            });
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs one piece of work to its end, on this thread.
+fn run_one<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("the runtime can't be started")?.block_on(work)
 }

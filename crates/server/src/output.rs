@@ -65,6 +65,20 @@ impl Progress {
     }
 }
 
+/// An error and its causes in one line; a cause that the text before tells already is left out.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
 /// The text with everything that is not printable replaced by its code.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -156,6 +170,12 @@ mod tests {
         assert_eq!(escape("a\x1b[2Jb\u{202e}c\u{9b}"), "a\\u{1b}[2Jb\\u{202e}c\\u{9b}");
         assert_eq!(escape_lines("ok\r\n\tx\x07"), "ok\n\tx\\u{7}");
         assert_eq!(table(&[json!({"name": "a\nb"})], &["name"]), "NAME\na\\u{a}b\n");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let error = anyhow::anyhow!("b").context("a: b").context("c");
+        assert_eq!(chain(error.as_ref()), "c: a: b");
     }
 
     #[test]

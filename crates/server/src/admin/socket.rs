@@ -58,6 +58,11 @@ pub fn bind(folder: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Removes the socket at a clean end; the caller still holds the folder's lock. One that stays is in nobody's way.
+pub fn remove(folder: &Path) {
+    _ = std::fs::remove_file(folder.join(NAME));
+}
+
 /// Answers requests until `stop` turns true; those under way are finished.
 pub async fn serve<F, A>(listener: UnixListener, mut stop: watch::Receiver<bool>, act: F)
 where

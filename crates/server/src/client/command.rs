@@ -1,5 +1,7 @@
 //! What can be typed about the API's resources.
 
+#![allow(clippy::doc_markdown)] // these texts are printed by --help, where Markdown would be noise
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -229,7 +231,7 @@ pub struct ComputeCreate {
     /// Its region.
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,
-    /// An SSH key that may log in: name or id of `nephos ssh-keys list`. May be repeated.
+    /// An SSH key that may log in: name or id of `nephos ssh-keys list`, or a whole public key. May be repeated.
     #[arg(long = "ssh-key", value_name = "KEY")]
     pub ssh_keys: Vec<String>,
     /// File of cloud-init user data.
@@ -270,6 +272,9 @@ pub struct ComputeUpdate {
     /// Whether deleting it is refused.
     #[arg(long, value_name = "true|false")]
     pub protected: Option<bool>,
+    /// What happens when it stops by itself: never or on_failure.
+    #[arg(long, value_name = "POLICY")]
+    pub restart_policy: Option<String>,
     #[command(flatten)]
     pub within: Within,
     #[command(flatten)]

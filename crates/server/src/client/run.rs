@@ -22,15 +22,15 @@ const PUBLIC_KEY_BYTES_MAX: u64 = 16 * 1024;
 const PROJECT_FIELDS: &[&str] = &["id", "name", "created_at"];
 const ENVIRONMENT_FIELDS: &[&str] = &["id", "name", "project_id", "created_at"];
 const COMPUTE_FIELDS: &[&str] =
-    &["id", "name", "status", "region", "size", "image", "ssh_host", "ssh_port", "created_at"];
-const OPERATION_FIELDS: &[&str] = &["id", "kind", "status", "progress", "compute_id", "created_at", "ended_at"];
+    &["id", "name", "status", "region", "size", "image", "address.ssh_host", "address.ssh_port", "created_at"];
+const OPERATION_FIELDS: &[&str] = &["id", "kind", "status", "progress", "resource_id", "created_at", "ended_at"];
 const KEY_FIELDS: &[&str] = &["id", "name", "hint", "mode", "project_id", "expires_at", "last_used_at", "created_at"];
 const SSH_KEY_FIELDS: &[&str] = &["id", "name", "fingerprint", "created_at"];
 const IMAGE_FIELDS: &[&str] = &["id", "name", "min_memory_mib", "min_disk_gib", "login_user", "description"];
 const SIZE_FIELDS: &[&str] =
     &["name", "vcpus", "memory_mib", "disk_gib", "running_microunits_per_hour", "stopped_microunits_per_hour"];
-const REGION_FIELDS: &[&str] = &["name", "available", "reason"];
-const EVENT_FIELDS: &[&str] = &["id", "type", "project_id", "created_at"];
+const REGION_FIELDS: &[&str] = &["name", "driver", "available", "reason"];
+const EVENT_FIELDS: &[&str] = &["seq", "id", "type", "resource_id", "project_id", "created_at"];
 
 /// Runs a command of the API. Commands of other kinds are not given to it.
 pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<(), Failure> {
@@ -261,8 +261,7 @@ impl<'a> Session<'a> {
             }
         }
         if !a.ssh_keys.is_empty() {
-            let ids = a.ssh_keys.iter().map(|key| resolve::named(&api, resolve::SSH_KEY, key, &[]));
-            body.insert("ssh_keys".to_owned(), json!(ids.collect::<Result<Vec<_>, _>>()?));
+            body.insert("ssh_keys".to_owned(), json!(a.ssh_keys));
         }
         if let Some(path) = &a.user_data {
             body.insert("user_data".to_owned(), json!(read_file(path, USER_DATA_BYTES_MAX)?));
@@ -297,7 +296,7 @@ impl<'a> Session<'a> {
         }
         if body.is_empty() {
             return Err(Failure::Local(
-                "nothing to change: give --name, --label, --no-labels or --protected".to_owned(),
+                "nothing to change: give --name, --label, --no-labels, --protected or --restart-policy".to_owned(),
             ));
         }
         let api = self.api(&a.server)?;
@@ -319,7 +318,11 @@ impl<'a> Session<'a> {
         let api = self.api(&a.server)?;
         let id = resolve::compute(&api, &a.name, &a.within)?;
         let compute = api.get(&id_path("/computes", &id))?.data;
-        let login = ssh::Login::from_compute(&compute, a.login.as_deref())?;
+        let login = match &a.login {
+            Some(user) => user.clone(),
+            None => self.login_user(&api, &compute),
+        };
+        let login = ssh::Login::from_compute(&compute, &login)?;
         let words = login.prepare(a.identity.as_deref())?;
         if a.print {
             let all: Vec<String> = words.into_iter().chain(a.command.iter().cloned()).collect();
@@ -327,6 +330,14 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         Err(ssh::become_command(&words, &a.command))
+    }
+
+    /// The user that the compute's image names; `root` when the image is gone by now.
+    #[allow(clippy::unused_self)] // beside its callers
+    fn login_user(&self, api: &Api<'_>, compute: &Value) -> String {
+        let image = compute["image_id"].as_str().and_then(|id| api.get(&id_path("/images", id)).ok());
+        let user = image.and_then(|answer| answer.data["login_user"].as_str().map(str::to_owned));
+        user.unwrap_or_else(|| "root".to_owned())
     }
 
     fn operations(&self, command: Operations) -> Result<(), Failure> {

@@ -24,13 +24,14 @@ pub struct Login {
 }
 
 impl Login {
-    /// From a compute as the API shows it; `user` wins over the image's.
-    pub fn from_compute(compute: &Value, user: Option<&str>) -> Result<Self, Failure> {
+    /// From a compute as the API shows it.
+    pub fn from_compute(compute: &Value, user: &str) -> Result<Self, Failure> {
         let name = escape(compute["name"].as_str().unwrap_or("it"));
         let status = compute["status"].as_str().unwrap_or("unknown");
-        let text = |key: &str| compute.get(key).and_then(Value::as_str).filter(|t| plain(t)).map(str::to_owned);
-        let port = compute["ssh_port"].as_u64().and_then(|p| u16::try_from(p).ok());
-        let (Some(id), Some(host), Some(port)) = (text("id"), text("ssh_host"), port) else {
+        let text = |value: &Value| value.as_str().filter(|t| plain(t)).map(str::to_owned);
+        let address = &compute["address"];
+        let port = address["ssh_port"].as_u64().and_then(|p| u16::try_from(p).ok());
+        let (Some(id), Some(host), Some(port)) = (text(&compute["id"]), text(&address["ssh_host"]), port) else {
             return Err(Failure::Local(format!("{name} can't be reached by SSH: it is {}", escape(status))));
         };
         let key = compute["ssh_host_key"].as_str().filter(|k| !k.chars().any(char::is_control));
@@ -39,8 +40,10 @@ impl Login {
                 "{name} has no known SSH host key, so nobody can tell it from an impostor"
             )));
         };
-        let user = user.map(str::to_owned).or_else(|| text("login_user")).unwrap_or_else(|| "root".to_owned());
-        Ok(Self { id, host, port, host_key: host_key.to_owned(), user })
+        if !plain(user) {
+            return Err(Failure::Local(format!("{} is no user to log in as", escape(user))));
+        }
+        Ok(Self { id, host, port, host_key: host_key.to_owned(), user: user.to_owned() })
     }
 
     /// The line of the file with the host key, found by the compute's id whatever its address.
@@ -133,13 +136,13 @@ mod tests {
     use super::*;
 
     fn compute() -> Value {
-        json!({"id": "cmp_1", "name": "web", "status": "running", "ssh_host": "127.0.0.1", "ssh_port": 2222,
+        json!({"id": "cmp_1", "name": "web", "status": "running", "address": {"ssh_host": "127.0.0.1", "ssh_port": 2222},
             "ssh_host_key": "ssh-ed25519 AAAA"})
     }
 
     #[test]
     fn the_host_key_is_pinned() {
-        let login = Login::from_compute(&compute(), None).unwrap();
+        let login = Login::from_compute(&compute(), "root").unwrap();
         assert_eq!(login.known_host(), "cmp_1 ssh-ed25519 AAAA\n");
         let line = shell_line(&login.words(Path::new("/a b/k"), Some(Path::new("/id"))));
         assert_eq!(
@@ -153,17 +156,17 @@ mod tests {
     #[test]
     fn what_is_missing_is_said() {
         let mut stopped = compute();
-        stopped["ssh_host"] = Value::Null;
+        stopped["address"] = Value::Null;
         stopped["status"] = json!("stopped");
         assert_eq!(
-            Login::from_compute(&stopped, None).unwrap_err().to_string(),
+            Login::from_compute(&stopped, "root").unwrap_err().to_string(),
             "web can't be reached by SSH: it is stopped"
         );
         let mut keyless = compute();
         keyless["ssh_host_key"] = Value::Null;
-        assert!(Login::from_compute(&keyless, None).unwrap_err().to_string().contains("impostor"));
+        assert!(Login::from_compute(&keyless, "root").unwrap_err().to_string().contains("impostor"));
         let mut option = compute();
-        option["ssh_host"] = json!("-oProxyCommand=x");
-        assert!(Login::from_compute(&option, None).is_err());
+        option["address"]["ssh_host"] = json!("-oProxyCommand=x");
+        assert!(Login::from_compute(&option, "root").is_err());
     }
 }

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use nephos_model::name::Hostname;
 use nephos_model::region::Region;
 use nephos_model::size::Size;
+use nephos_model::tenant::Mode;
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
@@ -239,22 +240,6 @@ impl Field for Host {
     }
 }
 
-/// A name that a hostname label can be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Name(pub String);
-
-impl Field for Name {
-    const EXPECTS: &'static str = "a name of lower-case letters, digits and hyphens";
-    fn from_value(value: Value) -> Result<Self, Option<String>> {
-        let text = value.as_str().ok_or(None)?;
-        Hostname::from_str(text).map_err(|e| Some(format!("{text:?} {e}")))?;
-        Ok(Self(text.to_owned()))
-    }
-    fn shown(&self) -> Option<Value> {
-        Some(Value::String(self.0.clone()))
-    }
-}
-
 /// A code of ISO 4217.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Currency(pub String);
@@ -268,26 +253,6 @@ impl Field for Currency {
     }
     fn shown(&self) -> Option<Value> {
         Some(Value::String(self.0.clone()))
-    }
-}
-
-/// A time of day, UTC, in minutes since midnight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TimeOfDay(pub u16);
-
-impl Field for TimeOfDay {
-    const EXPECTS: &'static str = "a time of day in UTC, such as \"04:00\"";
-    fn from_value(value: Value) -> Result<Self, Option<String>> {
-        let text = value.as_str().ok_or(None)?;
-        let (hours, minutes) = text.split_once(':').filter(|(h, m)| h.len() == 2 && m.len() == 2).ok_or(None)?;
-        let number = |t: &str| t.bytes().all(|b| b.is_ascii_digit()).then(|| t.parse::<u16>().ok()).flatten();
-        match (number(hours), number(minutes)) {
-            (Some(h @ 0..24), Some(m @ 0..60)) => Ok(Self(h * 60 + m)),
-            _ => Err(None),
-        }
-    }
-    fn shown(&self) -> Option<Value> {
-        Some(Value::String(format!("{:02}:{:02}", self.0 / 60, self.0 % 60)))
     }
 }
 
@@ -388,7 +353,7 @@ impl Regions {
                     table.name
                 )));
             }
-            regions.push(Region { name: table.name, driver });
+            regions.push(Region { name: table.name, driver, mode: Mode::Live });
         }
         if regions.is_empty() { Err(Some("there must be at least one region".to_owned())) } else { Ok(Self(regions)) }
     }

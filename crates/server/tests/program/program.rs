@@ -1,0 +1,203 @@
+//! The binary as its users have it: commands that end, and a server that runs until it is told to stop.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// The longest wait for anything.
+const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A folder with an installation in it.
+pub struct Place {
+    parent: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        Self { parent: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn parent(&self) -> &Path {
+        self.parent.path()
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.parent.path().join("data")
+    }
+
+    /// A command of the binary, without the environment's own settings.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_nephos"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NEPHOS_") || name == "CLOUD_API_KEY") {
+            command.env_remove(name);
+        }
+        command.args(words).stdin(Stdio::null()).current_dir(self.parent.path()).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Runs a command on the folder to its end.
+    pub fn run(&self, words: &[&str]) -> Done {
+        let dir = self.data_dir();
+        let mut all = words.to_vec();
+        all.extend(["--data-dir", dir.to_str().unwrap()]);
+        Done::of(self.command(&all).output().unwrap())
+    }
+
+    /// Starts a server on a free port with the simulator and waits until it is ready.
+    pub fn serve(&self, more: &[&str]) -> Server {
+        let mut server = self.spawn(more);
+        let ready = server.wait_for_line("ready");
+        let url = ready.split_once("url=").unwrap().1;
+        url.split(' ').next().unwrap().clone_into(&mut server.url);
+        server.details = ready.split_once("admin=Some(").map(|(_, rest)| rest.split(')').next().unwrap().to_owned());
+        server
+    }
+
+    /// Starts a server that may not become ready.
+    pub fn spawn(&self, more: &[&str]) -> Server {
+        let dir = self.data_dir();
+        let mut words = vec!["serve", "--data-dir", dir.to_str().unwrap(), "--driver", "simulator"];
+        if !more.contains(&"--listen") {
+            words.extend(["--listen", "127.0.0.1:0"]);
+        }
+        words.extend(more);
+        let mut child = self.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        // Reads on to the end, so that the server never waits for its reader.
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // A test that has heard enough is no reason to stop.
+                _ = sender.send(line);
+            }
+        });
+        Server { child, lines, seen: Vec::new(), url: String::new(), details: None }
+    }
+
+    /// Makes the first workspace and returns its live key.
+    pub fn init(&self) -> Value {
+        let done = self.run(&[
+            "init",
+            "--workspace",
+            "Acme",
+            "--owner",
+            "ann@example.com",
+            "--plan",
+            "unlimited",
+            "--output",
+            "json",
+        ]);
+        assert!(done.ok, "{}", done.err);
+        done.json()
+    }
+}
+
+/// A command that ended.
+pub struct Done {
+    pub ok: bool,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Done {
+    fn of(output: Output) -> Self {
+        Self {
+            ok: output.status.success(),
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {} {}", self.out, self.err))
+    }
+}
+
+/// A server that a test started.
+pub struct Server {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+    pub url: String,
+    pub details: Option<String>,
+}
+
+impl Server {
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next log line that holds `text`.
+    pub fn wait_for_line(&mut self, text: &str) -> String {
+        loop {
+            match self.lines.recv_timeout(WAIT_MAX) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("no line with {text:?}: {:#?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended without {text:?}: {:#?}", self.seen),
+            }
+        }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let done = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
+        assert!(done.success());
+    }
+
+    /// Waits for the end. Returns the exit code, `None` after a signal, and all log lines.
+    pub fn end(mut self) -> (Option<i32>, String) {
+        // The lines end when the process does.
+        loop {
+            match self.lines.recv_timeout(WAIT_MAX) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it did not end: {:#?}", self.seen),
+            }
+        }
+        let code = self.child.wait().unwrap().code();
+        (code, std::mem::take(&mut self.seen).join("\n"))
+    }
+
+    /// Stops it and expects a clean end.
+    pub fn stop(self) -> String {
+        self.signal("TERM");
+        let (code, log) = self.end();
+        assert_eq!(code, Some(0), "{log}");
+        log
+    }
+
+    /// Asks by HTTP: status and body.
+    pub fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
+        get(&self.url, path, key)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Asks `base` by HTTP: status and body.
+pub fn get(base: &str, path: &str, key: Option<&str>) -> (u16, String) {
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(WAIT_MAX)).build().into();
+    let mut request = agent.get(format!("{base}{path}"));
+    if let Some(key) = key {
+        request = request.header("authorization", format!("Bearer {key}"));
+    }
+    let mut response = request.call().unwrap();
+    (response.status().as_u16(), response.body_mut().read_to_string().unwrap())
+}
