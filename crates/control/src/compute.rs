@@ -193,12 +193,11 @@ impl Cloud {
     async fn home(&self, grant: &Grant<ComputeWrite>, new: &NewCompute) -> Result<(Project, Environment), Fault> {
         let tenant = grant.tenant();
         let caller = grant.caller();
-        let project = match new.project_id.or(caller.project_id) {
-            Some(id) => self.visible_project(grant, id).await?,
-            None => {
-                let first = self.store().default_project(tenant).await.map_err(fault::store)?;
-                first.ok_or_else(|| Fault::not_found("project"))?
-            }
+        let project = if let Some(id) = new.project_id.or(caller.project_id) {
+            self.visible_project(grant, id).await?
+        } else {
+            let first = self.store().default_project(tenant).await.map_err(fault::store)?;
+            first.ok_or_else(|| Fault::not_found("project"))?
         };
         let found = match (new.environment.as_deref(), caller.environment_id) {
             (None, Some(own)) => self.store().environment(tenant, own).await,

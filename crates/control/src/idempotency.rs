@@ -180,7 +180,7 @@ fn replay(caller: &Caller, ticket: &Ticket, record: Record) -> Result<Recording,
                 )
             });
         }
-        unseal(&ticket.seal, record.body).ok_or_else(|| Fault::internal("a sealed answer can't be opened"))?
+        unseal(&ticket.seal, &record.body).ok_or_else(|| Fault::internal("a sealed answer can't be opened"))?
     } else {
         record.body
     };
@@ -226,7 +226,7 @@ fn seal(key: &[u8; 32], mut body: Vec<u8>, cloud: &Cloud) -> Vec<u8> {
     out
 }
 
-fn unseal(key: &[u8; 32], sealed: Vec<u8>) -> Option<Vec<u8>> {
+fn unseal(key: &[u8; 32], sealed: &[u8]) -> Option<Vec<u8>> {
     let nonce = aead::Nonce::try_assume_unique_for_key(sealed.get(..aead::NONCE_LEN)?).ok()?;
     let mut body = sealed.get(aead::NONCE_LEN..)?.to_vec();
     let length = aead_key(key)?.open_in_place(nonce, aead::Aad::empty(), &mut body).ok()?.len();

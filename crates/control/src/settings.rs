@@ -64,7 +64,7 @@ impl Default for Settings {
             vcpu_percent: 400,
             memory_percent: 100,
             disk_percent: 100,
-            stop_deadline: Duration::from_mins(1),
+            stop_deadline: Duration::from_secs(60),
             support_contact: "the operator of this installation".to_owned(),
             plans: Vec::new(),
         }

@@ -63,12 +63,12 @@ impl Cloud {
     }
 
     /// No more key; computes that it was put on keep it.
-    pub fn delete_ssh_key(&self, grant: &Grant<SshKeyWrite>, key: SshKey) -> Plan<SshKey> {
+    pub fn delete_ssh_key(&self, grant: &Grant<SshKeyWrite>, key: &SshKey) -> Plan<SshKey> {
         let now = self.now(grant.caller());
         let mut plan = Plan::new(key.clone());
-        plan.write(store::ssh_key::delete(grant.tenant(), &key));
+        plan.write(store::ssh_key::delete(grant.tenant(), key));
         plan.write([store::counter::give_back(grant.tenant(), "quota.ssh_keys", 1)]);
-        let change = change("ssh_key.deleted", "ssh_key.delete", Some(&key), None, 200);
+        let change = change("ssh_key.deleted", "ssh_key.delete", Some(key), None, 200);
         self.journal(&mut plan, grant, now, change);
         plan
     }

@@ -1,5 +1,7 @@
 //! Computes from their making to their end, on both engines, with the simulator and a clock that the test moves.
 
+#![allow(clippy::unwrap_used)] // a test may
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! What is past its retention is removed and no longer counted, on both engines.
 
+#![allow(clippy::unwrap_used)] // a test may
+
 use std::time::Duration;
 
 use nephos_control::caller::{ComputeWrite, EventRead, OperationRead};
@@ -27,7 +29,7 @@ async fn totals_follow(engine: Engine) {
         image: None,
         ssh_keys: Vec::new(),
         user_data: None,
-        labels: Default::default(),
+        labels: std::collections::BTreeMap::default(),
         protected: false,
         restart_policy: RestartPolicy::Never,
     };

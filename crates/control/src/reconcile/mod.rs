@@ -424,7 +424,7 @@ impl Look<'_> {
                 Step::Converge(goal) => goal,
             };
             // What was counted and noted must be durable before the host is changed.
-            let begun = self.begun(&mut operation, &compute, goal, now);
+            let begun = Self::begun(&mut operation, &compute, goal, now);
             match self.write_progress(&mut compute, &mut operation, begun).await? {
                 Wrote::Done => {}
                 Wrote::Overtaken => return Ok(Looked::Again),
@@ -465,7 +465,7 @@ impl Look<'_> {
     }
 
     /// The operation's step that a move belongs to is under way.
-    fn begun(&self, operation: &mut MaybeOperation, compute: &Compute, goal: Goal, now: Timestamp) -> bool {
+    fn begun(operation: &mut MaybeOperation, compute: &Compute, goal: Goal, now: Timestamp) -> bool {
         let Some((operation, _)) = operation.as_mut() else { return false };
         let step = match goal {
             Goal::Stopped { .. } => "shut_down",

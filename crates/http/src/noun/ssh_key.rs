@@ -65,6 +65,6 @@ async fn delete(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<SshKeyWrite>()?;
     let key = call.cloud().ssh_key_to_delete(&grant, call.id("SSH key")?).await?;
     call.must_match(key.version)?;
-    let plan = call.cloud().delete_ssh_key(&grant, key);
+    let plan = call.cloud().delete_ssh_key(&grant, &key);
     call.commit(plan, |k| Reply::deleted(k.id)).await
 }
