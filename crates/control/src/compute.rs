@@ -100,7 +100,7 @@ impl Cloud {
         let found = self.store().compute(grant.tenant(), id).await.map_err(fault::store)?;
         found
             .filter(|c| grant.caller().sees(c.project_id, c.environment_id))
-            .ok_or_else(|| Fault::not_found("compute instance"))
+            .ok_or_else(|| Fault::not_found("compute"))
     }
 
     /// A page of the computes that the credential sees.
