@@ -125,9 +125,15 @@ impl Cloud {
     pub async fn create_compute(&self, grant: &Grant<ComputeWrite>, new: NewCompute) -> Result<Plan<Begun>, Fault> {
         let tenant = grant.tenant();
         let now = self.now(grant.caller());
-        let (project, environment) = self.home(grant, &new).await?;
-        let parts = self.choose(grant.caller(), &new).await?;
-        let ssh_keys = self.authorized_keys(grant, &new.ssh_keys).await?;
+        let home = self.home(grant, &new).await;
+        let ssh_keys = self.authorized_keys(grant, &new.ssh_keys).await;
+        let parts = self.choose(grant.caller(), &new).await;
+        let ((project, environment), ssh_keys, parts) = match (home, ssh_keys, parts) {
+            (Ok(home), Ok(ssh_keys), Ok(parts)) => (home, ssh_keys, parts),
+            (home, ssh_keys, parts) => {
+                return Err(together([home.err(), ssh_keys.err(), parts.err()].into_iter().flatten().collect()));
+            }
+        };
         let label_list: Vec<_> = new.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         let mut compute = Compute {
             id: self.id(),
@@ -499,6 +505,15 @@ struct Chosen {
     promised: Option<Capacity>,
     size: Size,
     image: Image,
+}
+
+/// What several checks found, as one answer: everything that is wrong with the request itself, else what came first.
+fn together(faults: Vec<Fault>) -> Fault {
+    let (wrong, mut other): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == Code::BadRequest);
+    if wrong.is_empty() && !other.is_empty() {
+        return other.swap_remove(0);
+    }
+    Fault::invalid(wrong.into_iter().flat_map(|fault| fault.details).collect())
 }
 
 /// What a compute takes.

@@ -49,7 +49,12 @@ impl Place {
 
     /// Starts a server on a free port with the simulator and waits until it is ready.
     pub fn serve(&self, more: &[&str]) -> Server {
-        let mut server = self.spawn(more);
+        self.serve_with(more, &[])
+    }
+
+    /// The same with variables of its environment set.
+    pub fn serve_with(&self, more: &[&str], variables: &[(&str, &str)]) -> Server {
+        let mut server = self.spawn_with(more, variables);
         let ready = server.wait_for_line("ready");
         let url = ready.split_once("url=").unwrap().1;
         url.split(' ').next().unwrap().clone_into(&mut server.url);
@@ -59,13 +64,22 @@ impl Place {
 
     /// Starts a server that may not become ready.
     pub fn spawn(&self, more: &[&str]) -> Server {
+        self.spawn_with(more, &[])
+    }
+
+    /// The same with variables of its environment set.
+    pub fn spawn_with(&self, more: &[&str], variables: &[(&str, &str)]) -> Server {
         let dir = self.data_dir();
-        let mut words = vec!["serve", "--data-dir", dir.to_str().unwrap(), "--driver", "simulator"];
-        if !more.contains(&"--listen") {
-            words.extend(["--listen", "127.0.0.1:0"]);
+        let mut words = vec!["serve", "--data-dir", dir.to_str().unwrap()];
+        for (flag, default) in [("--driver", "simulator"), ("--listen", "127.0.0.1:0")] {
+            if !more.contains(&flag) {
+                words.extend([flag, default]);
+            }
         }
         words.extend(more);
-        let mut child = self.command(&words).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut command = self.command(&words);
+        command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         // Reads on to the end, so that the server never waits for its reader.
