@@ -98,9 +98,7 @@ impl Cloud {
 
     async fn visible_compute<P>(&self, grant: &Grant<P>, id: ComputeId) -> Result<Compute, Fault> {
         let found = self.store().compute(grant.tenant(), id).await.map_err(fault::store)?;
-        found
-            .filter(|c| grant.caller().sees(c.project_id, c.environment_id))
-            .ok_or_else(|| Fault::not_found("compute"))
+        found.filter(|c| grant.caller().sees(c.project_id, c.environment_id)).ok_or_else(|| Fault::not_found("compute"))
     }
 
     /// A page of the computes that the credential sees.
