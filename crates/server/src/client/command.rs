@@ -312,6 +312,8 @@ pub enum Operations {
     List(Plain),
     /// Look at one.
     Get(One),
+    /// Cancel one that has not begun to change anything.
+    Cancel(One),
     /// Wait until one ends.
     Wait(Act),
 }

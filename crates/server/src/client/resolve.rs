@@ -80,16 +80,35 @@ pub fn named(api: &Api<'_>, noun: Noun, name: &str, filters: &[(&str, &str)]) ->
     one(noun.name, name, api.list(noun.path, &pairs, CANDIDATES_MAX)?)
 }
 
+/// The id of what is called `name`, where the API has no filter by it: the list is looked through.
+pub fn looked_up(api: &Api<'_>, noun: Noun, name: &str) -> Result<String, Failure> {
+    if name.starts_with(noun.prefix) {
+        return Ok(name.to_owned());
+    }
+    let all = api.list(noun.path, &[], LOOKED_THROUGH_MAX)?;
+    one(noun.name, name, all.into_iter().filter(|item| item["name"] == name).collect())
+}
+
+/// The item of a list that is called `name`.
+pub fn in_list(api: &Api<'_>, path: &str, name: &str) -> Result<Value, Failure> {
+    let found = api.list(path, &[], LOOKED_THROUGH_MAX)?.into_iter().find(|item| item["name"] == name);
+    found.ok_or_else(|| missing(path.trim_matches('/').trim_end_matches('s'), name))
+}
+
+fn missing(noun: &str, name: &str) -> Failure {
+    Failure::Refused(super::api::Refusal {
+        status: 404,
+        code: "resource_not_found".to_owned(),
+        message: format!("There is no {noun} called {}.", escape(name)),
+        details: Vec::new(),
+        request_id: String::new(),
+    })
+}
+
 fn one(noun: &str, name: &str, mut found: Vec<Value>) -> Result<String, Failure> {
     let id = |item: &Value| item["id"].as_str().map(str::to_owned);
     match (found.pop(), found.is_empty()) {
-        (None, _) => Err(Failure::Refused(super::api::Refusal {
-            status: 404,
-            code: "resource_not_found".to_owned(),
-            message: format!("There is no {noun} called {}.", escape(name)),
-            details: Vec::new(),
-            request_id: String::new(),
-        })),
+        (None, _) => Err(missing(noun, name)),
         (Some(item), true) => {
             id(&item).ok_or_else(|| Failure::Unreachable(format!("the {noun} has no id; is this server a nephos?")))
         }

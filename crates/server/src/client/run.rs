@@ -347,6 +347,11 @@ impl<'a> Session<'a> {
                 show(a.server.output, &self.api(&a.server)?.get(&id_path("/operations", &a.name))?.data);
                 Ok(())
             }
+            Operations::Cancel(a) => {
+                let path = format!("{}/cancel", id_path("/operations", &a.name));
+                show(a.server.output, &self.api(&a.server)?.post(&path, &json!({}))?.data);
+                Ok(())
+            }
             Operations::Wait(a) => {
                 let ended = operation::wait(&self.api(&a.server)?, self.clock, &a.name, a.waiting.timeout)?;
                 show(a.server.output, &ended);
@@ -360,21 +365,21 @@ impl<'a> Session<'a> {
             Keys::List(a) => self.list(&a.server, "/api-keys", &[], a.length.limit, KEY_FIELDS),
             Keys::Get(a) => {
                 let api = self.api(&a.server)?;
-                let id = resolve::named(&api, resolve::KEY, &a.name, &[])?;
+                let id = resolve::looked_up(&api, resolve::KEY, &a.name)?;
                 show(a.server.output, &api.get(&id_path("/api-keys", &id))?.data);
                 Ok(())
             }
             Keys::Create(a) => self.key_create(&a),
             Keys::Rotate(a) => {
                 let api = self.api(&a.server)?;
-                let id = resolve::named(&api, resolve::KEY, &a.name, &[])?;
+                let id = resolve::looked_up(&api, resolve::KEY, &a.name)?;
                 let body = json!({"grace_seconds": a.grace_seconds});
                 show(a.server.output, &api.post(&format!("{}/rotate", id_path("/api-keys", &id)), &body)?.data);
                 Ok(())
             }
             Keys::Delete(a) => {
                 let api = self.api(&a.server)?;
-                let id = resolve::named(&api, resolve::KEY, &a.name, &[])?;
+                let id = resolve::looked_up(&api, resolve::KEY, &a.name)?;
                 show(a.server.output, &api.delete(&id_path("/api-keys", &id))?.data);
                 Ok(())
             }
@@ -409,14 +414,14 @@ impl<'a> Session<'a> {
             SshKeys::List(a) => self.list(&a.server, "/ssh-keys", &[], a.length.limit, SSH_KEY_FIELDS),
             SshKeys::Get(a) => {
                 let api = self.api(&a.server)?;
-                let id = resolve::named(&api, resolve::SSH_KEY, &a.name, &[])?;
+                let id = resolve::looked_up(&api, resolve::SSH_KEY, &a.name)?;
                 show(a.server.output, &api.get(&id_path("/ssh-keys", &id))?.data);
                 Ok(())
             }
             SshKeys::Create(a) => self.ssh_key_create(&a),
             SshKeys::Delete(a) => {
                 let api = self.api(&a.server)?;
-                let id = resolve::named(&api, resolve::SSH_KEY, &a.name, &[])?;
+                let id = resolve::looked_up(&api, resolve::SSH_KEY, &a.name)?;
                 show(a.server.output, &api.delete(&id_path("/ssh-keys", &id))?.data);
                 Ok(())
             }
@@ -438,13 +443,14 @@ impl<'a> Session<'a> {
             Catalogue::List(a) => self.list(&a.server, path, &[], a.length.limit, fields),
             Catalogue::Get(a) => {
                 let api = self.api(&a.server)?;
-                // Sizes and regions go by their names; images have ids, too.
-                let id = if path == resolve::IMAGE.path {
-                    resolve::named(&api, resolve::IMAGE, &a.name, &[])?
+                let found = if path == resolve::IMAGE.path {
+                    let id = resolve::looked_up(&api, resolve::IMAGE, &a.name)?;
+                    api.get(&id_path(path, &id))?.data
                 } else {
-                    a.name
+                    // Sizes and regions go by their names, and there is a handful.
+                    resolve::in_list(&api, path, &a.name)?
                 };
-                show(a.server.output, &api.get(&id_path(path, &id))?.data);
+                show(a.server.output, &found);
                 Ok(())
             }
         }

@@ -101,6 +101,7 @@ fn the_client_takes_a_compute_through_its_life() {
     let server = place.serve(&[]);
     let client = Client { place: &place, server: &server, key };
 
+    assert_eq!(client.json("me")["mode"], json!("test"));
     let project = client.json("projects create shop");
     client.json("environments create canary --project shop");
     let made = client.json("computes create web-1 --project shop --env canary --label tier=web");
@@ -122,6 +123,27 @@ fn the_client_takes_a_compute_through_its_life() {
     assert!(code == Some(4) && err.contains("web-2"), "{err}");
     client.json("projects delete shop");
     assert!(!client.json("events list").as_array().unwrap().is_empty());
+    assert!(client.json("usage")["requests"].as_i64().unwrap() > 0);
     let (code, out, _) = client.try_run("sizes list");
     assert!(code == Some(0) && out.starts_with("NAME "), "{out}");
+}
+
+#[test]
+fn keys_are_made_rotated_and_revoked() {
+    let place = Place::new();
+    let key = place.init()["live_key"].as_str().unwrap().to_owned();
+    let server = place.serve(&[]);
+    let client = Client { place: &place, server: &server, key };
+    let made = client.json("keys create ci --scope project:read");
+    let secret = made["secret"].as_str().unwrap().to_owned();
+    let narrow = Client { key: secret.clone(), ..client };
+    assert!(narrow.json("projects list").is_array());
+    let (code, err) = narrow.refused("projects create x");
+    assert!(code == Some(3) && err.contains("project:write"), "{err}");
+    let client = Client { key: client.key, ..narrow };
+    let rotated = client.json("keys rotate ci");
+    assert_eq!(server.get("/v1/projects", Some(&secret)).0, 401);
+    assert_eq!(server.get("/v1/projects", rotated["secret"].as_str()).0, 200);
+    client.json("keys delete ci");
+    assert_eq!(server.get("/v1/projects", rotated["secret"].as_str()).0, 401);
 }
