@@ -147,6 +147,12 @@ impl Server {
         self.child.id()
     }
 
+    /// The log lines that were waited for or passed over so far.
+    #[allow(dead_code)] // for tests in other binaries
+    pub fn seen(&self) -> &[String] {
+        &self.seen
+    }
+
     /// The next log line that holds `text`.
     pub fn wait_for_line(&mut self, text: &str) -> String {
         loop {

@@ -21,7 +21,7 @@ pub(super) fn on_run(statement: &'static str, error: rusqlite::Error) -> StoreEr
                 StoreError::Constraint { statement, constraint: message, source: error.into() }
             }
         }
-        Some(ErrorCode::DiskFull) => StoreError::Full {
+        _ if is_full(&error) => StoreError::Full {
             what: "the disk, or the size set for the database, is full: free some space or raise the limit".into(),
             source: error.into(),
         },
@@ -50,7 +50,7 @@ fn unavailable(reason: &str, error: rusqlite::Error) -> StoreError {
 
 /// An error from opening or copying the database at `path`.
 pub(super) fn on_open(path: &Path, error: rusqlite::Error) -> StoreError {
-    if let Some(ErrorCode::DiskFull | ErrorCode::ReadOnly) = codes(&error).0 {
+    if is_full(&error) || codes(&error).0 == Some(ErrorCode::ReadOnly) {
         return match on_run("open", error) {
             StoreError::Full { what, source } => {
                 StoreError::Full { what: format!("{}: {what}", path.display()), source }
@@ -79,6 +79,12 @@ pub(super) fn on_open(path: &Path, error: rusqlite::Error) -> StoreError {
 /// The database at `path` may only be read.
 pub(super) fn read_only(path: &Path) -> StoreError {
     on_open(path, rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None))
+}
+
+/// No room is left. `SQLite` has a code for that, and one of its own for the file beside the database that processes share.
+fn is_full(error: &rusqlite::Error) -> bool {
+    let (code, extended) = codes(error);
+    code == Some(ErrorCode::DiskFull) || extended == ffi::SQLITE_IOERR_SHMSIZE
 }
 
 /// True when the statement was stopped by the step budget.

@@ -1,0 +1,448 @@
+//! The whole program with real guests: made through the public API, logged into by SSH, kept over every end of the server,
+//! and gone without a trace when they are deleted.
+//!
+//! The image is taken from `NEPHOS_TEST_IMAGE_DIR`, or made by `scripts/image` into the target folder, once.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)] // all of it is a test, of machines in real time
+
+#[path = "program/program.rs"]
+#[allow(dead_code)] // shared with tests that use more of it
+mod program;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use nephos_driver::qemu::Options;
+use serde_json::{Value, json};
+
+use program::{Done, Place, Server};
+
+/// The longest wait for one thing that a guest on a busy machine does.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Long polls of 30 seconds for one operation at most.
+const POLLS_MAX: u32 = 4;
+
+/// An installation with the small image, and a client of it with an SSH key.
+struct Cloud {
+    place: Place,
+    key: String,
+    options: Options,
+}
+
+impl Cloud {
+    fn new() -> Self {
+        let place = Place::new();
+        let key = place.init()["live_key"].as_str().unwrap().to_owned();
+        let manifest = image_dir().join("small.toml");
+        let added = place.run(&["image", "add", manifest.to_str().unwrap()]);
+        assert!(added.ok, "{}", added.err);
+        let options = Options::new(place.data_dir());
+        let file = place.parent().join("laptop");
+        let made =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status().unwrap();
+        assert!(made.success());
+        Self { place, key, options }
+    }
+
+    fn serve(&self) -> Server {
+        self.place.serve(&["--driver", "qemu"])
+    }
+
+    fn public_key(&self) -> String {
+        std::fs::read_to_string(self.place.parent().join("laptop.pub")).unwrap()
+    }
+
+    /// One request: status, the body's JSON, and the operation that the headers name.
+    fn ask(&self, server: &Server, method: &str, path: &str, body: Option<&Value>) -> (u16, Value, Option<String>) {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into();
+        let url = format!("{}/v1{path}", server.url);
+        let bearer = format!("Bearer {}", self.key);
+        let mut answer = match (method, body) {
+            ("POST", body) => {
+                let request = agent.post(url).header("authorization", bearer);
+                match body {
+                    Some(body) => request.header("content-type", "application/json").send(body.to_string()).unwrap(),
+                    None => request.send_empty().unwrap(),
+                }
+            }
+            ("DELETE", _) => agent.delete(url).header("authorization", bearer).call().unwrap(),
+            _ => agent.get(url).header("authorization", bearer).call().unwrap(),
+        };
+        let operation = answer.headers().get("operation-id").map(|id| id.to_str().unwrap().to_owned());
+        let text = answer.body_mut().read_to_string().unwrap();
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap(), operation)
+    }
+
+    fn get(&self, server: &Server, path: &str) -> Value {
+        let (status, body, _) = self.ask(server, "GET", path, None);
+        assert_eq!(status, 200, "{path}: {body}");
+        body["data"].clone()
+    }
+
+    fn compute(&self, server: &Server, id: &str) -> Value {
+        self.get(server, &format!("/computes/{id}"))
+    }
+
+    /// Asks for a compute. Returns its id and its operation's.
+    fn create(&self, server: &Server, body: &Value) -> (String, String) {
+        let (status, made, _) = self.ask(server, "POST", "/computes", Some(body));
+        assert_eq!(status, 201, "{made}");
+        let text = |name: &str| made[name].as_str().unwrap().to_owned();
+        (text("id"), text("operation_id"))
+    }
+
+    /// Waits for an operation and expects it to succeed.
+    fn ended(&self, server: &Server, id: &str) {
+        let mut operation = Value::Null;
+        for _ in 0..POLLS_MAX {
+            operation = self.get(server, &format!("/operations/{id}?wait=30"));
+            if !operation["ended_at"].is_null() {
+                break;
+            }
+        }
+        assert_eq!(operation["status"], json!("succeeded"), "{operation}");
+        assert_eq!(operation["progress"], json!(100), "{operation}");
+    }
+
+    /// Does an action to its end, and returns the compute after it.
+    fn act(&self, server: &Server, id: &str, action: &str) -> Value {
+        let (status, body, operation) = self.ask(server, "POST", &format!("/computes/{id}/{action}"), None);
+        assert_eq!(status, 202, "{body}");
+        self.ended(server, &operation.unwrap());
+        self.compute(server, id)
+    }
+
+    fn delete(&self, server: &Server, id: &str) {
+        let (status, body, operation) = self.ask(server, "DELETE", &format!("/computes/{id}"), None);
+        assert_eq!(status, 200, "{body}");
+        assert_eq!(self.ask(server, "GET", &format!("/computes/{id}"), None).0, 404);
+        self.ended(server, &operation.unwrap());
+    }
+
+    /// One try to run a command in a guest, with its host key pinned.
+    fn ssh(&self, compute: &Value, command: &str) -> Output {
+        let (address, id) = (&compute["address"], compute["id"].as_str().unwrap());
+        let known = self.place.parent().join(id);
+        std::fs::write(&known, format!("{id} {}\n", compute["ssh_host_key"].as_str().unwrap())).unwrap();
+        Command::new("ssh")
+            .args(["-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes"])
+            .args(["-o", "ConnectTimeout=30", "-o", &format!("HostKeyAlias={id}")])
+            .args(["-o", &format!("UserKnownHostsFile={}", known.display())])
+            .arg("-i")
+            .arg(self.place.parent().join("laptop"))
+            .args(["-p", &address["ssh_port"].to_string()])
+            .arg(format!("root@{}", address["ssh_host"].as_str().unwrap()))
+            .arg(command)
+            .output()
+            .unwrap()
+    }
+
+    /// What a command in a guest says. A guest that has just booted may still be starting its SSH server.
+    fn says(&self, compute: &Value, command: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.ssh(compute, command);
+            if output.status.success() {
+                return String::from_utf8(output.stdout).unwrap().trim().to_owned();
+            }
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(!error.contains("Host key verification failed"), "{error}");
+            assert!(Instant::now() < deadline, "{command}: {output:?}");
+        }
+    }
+
+    /// A number that every boot of a guest has anew.
+    fn boot(&self, compute: &Value) -> String {
+        self.says(compute, "cat /proc/sys/kernel/random/boot_id")
+    }
+
+    /// Processes of this installation's machines, with their programs.
+    fn processes(&self) -> Vec<(u32, String)> {
+        let mark = format!("nephos-{}-", self.options.mark());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if line.split('\0').any(|word| word.starts_with(&mark)) {
+                found.push((pid, line));
+            }
+        }
+        found
+    }
+
+    /// The QEMU of a compute.
+    fn qemu(&self, id: &str) -> Option<u32> {
+        let name = format!("nephos-{}-{id}", self.options.mark());
+        let is_its = |line: &str| {
+            let mut words = line.split('\0');
+            words.next().is_some_and(|program| program.contains("qemu-system")) && words.any(|word| word == name)
+        };
+        self.processes().into_iter().find(|(_, line)| is_its(line)).map(|(pid, _)| pid)
+    }
+
+    /// Ends a compute's QEMU as no guest would.
+    fn kill_qemu(&self, id: &str) {
+        kill(self.qemu(id).expect("its QEMU runs"));
+    }
+
+    fn assert_nothing_left(&self) {
+        assert_eq!(self.processes(), []);
+        let left = |dir: &Path| match std::fs::read_dir(dir) {
+            Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+            Err(_) => Vec::new(),
+        };
+        assert_eq!(left(&self.options.computes_dir()), Vec::<PathBuf>::new());
+        assert_eq!(left(&self.options.runtime_dir), Vec::<PathBuf>::new());
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        // A failed test must not leave its machines behind.
+        for (pid, _) in self.processes() {
+            kill(pid);
+        }
+        _ = std::fs::remove_dir_all(&self.options.runtime_dir);
+    }
+}
+
+fn kill(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+    // Gone already is as good.
+    _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+}
+
+/// Waits until the log says `text` about a compute.
+fn hear(server: &mut Server, text: &str, id: &str) -> String {
+    loop {
+        let line = server.wait_for_line(text);
+        if line.contains(id) {
+            return line;
+        }
+    }
+}
+
+fn image_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("NEPHOS_TEST_IMAGE_DIR") {
+        return dir.into();
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("small-image");
+    // Tests run in processes of their own: one makes the image, the others wait for it.
+    let made = Command::new("flock")
+        .arg(env!("CARGO_TARGET_TMPDIR"))
+        .args(["sh", "-c", "test -e \"$1/small.toml\" || \"$0\" \"$1\" --yes"])
+        .arg(root.join("scripts/image"))
+        .arg(&dir)
+        .status()
+        .unwrap();
+    assert!(made.success(), "scripts/image failed");
+    dir
+}
+
+/// What must not change while a guest runs on.
+fn lasting(compute: &Value) -> [&Value; 5] {
+    ["status", "started_at", "address", "ssh_host_key", "reason"].map(|name| &compute[name])
+}
+
+#[test]
+fn a_guest_outlives_its_server() {
+    let cloud = Cloud::new();
+    let server = cloud.serve();
+    let (status, key, _) =
+        cloud.ask(&server, "POST", "/ssh-keys", Some(&json!({"name": "laptop", "public_key": cloud.public_key()})));
+    assert_eq!(status, 201, "{key}");
+    let (id, operation) = cloud.create(&server, &json!({"name": "web-1", "ssh_keys": ["laptop"]}));
+    cloud.ended(&server, &operation);
+    let running = cloud.compute(&server, &id);
+    assert_eq!((&running["status"], &running["region"]), (&json!("running"), &json!("local")), "{running}");
+    assert!(running["started_at"].is_string() && running["operation_id"].is_null(), "{running}");
+    assert_eq!(cloud.says(&running, "hostname"), "web-1");
+    let (boot, qemu) = (cloud.boot(&running), cloud.qemu(&id));
+    let console = cloud.get(&server, &format!("/computes/{id}/console"));
+    assert!(console["output"].as_str().unwrap().contains("nephos: ready"), "{console}");
+
+    // An orderly stop.
+    server.stop();
+    assert_eq!(cloud.boot(&running), boot, "the guest answers while there is no server");
+    let server = cloud.serve();
+    assert_eq!(lasting(&cloud.compute(&server, &id)), lasting(&running));
+
+    // A kill.
+    server.signal("KILL");
+    assert_eq!(server.end().0, None);
+    let mut server = cloud.serve();
+    assert_eq!(cloud.boot(&running), boot);
+    assert_eq!(cloud.qemu(&id), qemu);
+    assert_eq!(lasting(&cloud.compute(&server, &id)), lasting(&running));
+
+    // The new server sees what happens to a machine that it did not start.
+    cloud.kill_qemu(&id);
+    hear(&mut server, "a compute settled", &id);
+    let failed = cloud.compute(&server, &id);
+    assert_eq!((&failed["status"], &failed["address"]), (&json!("failed"), &Value::Null), "{failed}");
+    assert!(failed["reason"].as_str().is_some_and(|why| why.contains("QEMU")), "{failed}");
+    let started = cloud.act(&server, &id, "start");
+    assert_eq!((&started["status"], &started["reason"]), (&json!("running"), &Value::Null), "{started}");
+    assert_ne!(cloud.boot(&started), boot);
+
+    // What happened while no server watched is seen by the next.
+    server.signal("KILL");
+    assert_eq!(server.end().0, None);
+    cloud.kill_qemu(&id);
+    let mut server = cloud.serve();
+    // It may have been seen before the server was ready.
+    if !server.seen().iter().any(|line| line.contains("a compute settled")) {
+        hear(&mut server, "a compute settled", &id);
+    }
+    assert_eq!(cloud.compute(&server, &id)["status"], json!("failed"));
+
+    cloud.delete(&server, &id);
+    cloud.assert_nothing_left();
+    server.stop();
+}
+
+#[test]
+fn a_guest_is_started_stopped_and_rebooted() {
+    let cloud = Cloud::new();
+    let mut server = cloud.serve();
+    let wanted = json!({"name": "web-2", "ssh_keys": [cloud.public_key().trim()], "restart_policy": "on_failure"});
+    let (id, operation) = cloud.create(&server, &wanted);
+    cloud.ended(&server, &operation);
+    let running = cloud.compute(&server, &id);
+    let boot = cloud.boot(&running);
+
+    // A death is made good by its policy, with another boot of the same disk.
+    assert_eq!(cloud.says(&running, "echo kept >/root/note && sync && cat /root/note"), "kept");
+    hear(&mut server, "a compute settled", &id);
+    cloud.kill_qemu(&id);
+    hear(&mut server, "a compute settled", &id);
+    let restarted = cloud.compute(&server, &id);
+    assert_eq!((&restarted["status"], &restarted["reason"]), (&json!("running"), &Value::Null), "{restarted}");
+    let boot_again = cloud.boot(&restarted);
+    assert_ne!(boot_again, boot);
+    assert_eq!(cloud.says(&restarted, "cat /root/note"), "kept");
+
+    let stopped = cloud.act(&server, &id, "stop");
+    assert_eq!((&stopped["status"], &stopped["address"]), (&json!("stopped"), &Value::Null), "{stopped}");
+    assert_eq!(cloud.qemu(&id), None);
+    let (status, refused, _) = cloud.ask(&server, "POST", &format!("/computes/{id}/reboot"), None);
+    assert!(status == 409 && refused["message"].as_str().unwrap().contains("stopped"), "{refused}");
+
+    let started = cloud.act(&server, &id, "start");
+    let boot = cloud.boot(&started);
+    assert_ne!(boot, boot_again);
+    let rebooted = cloud.act(&server, &id, "reboot");
+    assert_ne!(cloud.boot(&rebooted), boot);
+    assert_eq!(cloud.says(&rebooted, "cat /root/note"), "kept");
+
+    cloud.delete(&server, &id);
+    cloud.assert_nothing_left();
+    server.stop();
+}
+
+#[test]
+fn a_guest_that_is_half_made_is_finished_or_gone() {
+    let cloud = Cloud::new();
+    let server = cloud.serve();
+    let wanted = |name: &str| json!({"name": name, "ssh_keys": [cloud.public_key().trim()]});
+    let (kept, operation) = cloud.create(&server, &wanted("kept"));
+    let (gone, _) = cloud.create(&server, &wanted("gone"));
+    server.signal("KILL");
+    assert_eq!(server.end().0, None);
+
+    let server = cloud.serve();
+    cloud.delete(&server, &gone);
+    assert_eq!(cloud.qemu(&gone), None);
+    assert!(!cloud.options.computes_dir().join(&gone).exists());
+    cloud.ended(&server, &operation);
+    assert_eq!(cloud.says(&cloud.compute(&server, &kept), "hostname"), "kept");
+
+    // A deletion that is cut short is finished.
+    let (status, body, operation) = cloud.ask(&server, "DELETE", &format!("/computes/{kept}"), None);
+    assert_eq!(status, 200, "{body}");
+    server.signal("KILL");
+    assert_eq!(server.end().0, None);
+    let server = cloud.serve();
+    cloud.ended(&server, &operation.unwrap());
+    cloud.assert_nothing_left();
+    server.stop();
+}
+
+#[test]
+fn images_that_no_guest_can_use_are_refused() {
+    let place = Place::new();
+    place.init();
+    let file = |name: &str| place.parent().join(name).to_str().unwrap().to_owned();
+    let qemu_img = |words: &[&str]| assert!(Command::new("qemu-img").args(words).status().unwrap().success());
+    std::fs::write(file("garbage.qcow2"), vec![0x5a; 65_536]).unwrap();
+    std::fs::write(file("empty.qcow2"), "").unwrap();
+    qemu_img(&["create", "-q", "-f", "qcow2", &file("good.qcow2"), "64M"]);
+    qemu_img(&["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &file("good.qcow2"), &file("backed.qcow2")]);
+    let outside = format!("data_file={}", file("outside.raw"));
+    qemu_img(&["create", "-q", "-f", "qcow2", "-o", &outside, &file("split.qcow2"), "1M"]);
+    let good = std::fs::read(file("good.qcow2")).unwrap();
+    std::fs::write(file("cut.qcow2"), &good[..good.len() / 4]).unwrap();
+    std::fs::write(file("broken.toml"), "format = 1\nname = 7\n").unwrap();
+
+    let none = "0".repeat(64);
+    let cases: [(&str, &[&str], &str); 10] = [
+        ("absent.qcow2", &[], "absent.qcow2"),
+        ("garbage.qcow2", &[], "qcow2"),
+        ("empty.qcow2", &[], "qcow2"),
+        ("backed.qcow2", &[], "backing"),
+        ("split.qcow2", &[], "external file"),
+        ("cut.qcow2", &[], "cut.qcow2"),
+        ("broken.toml", &[], "manifest"),
+        ("good.qcow2", &["--checksum", &none], "checksum"),
+        ("good.qcow2", &["--name", "Not A Name"], "--name"),
+        ("good.qcow2", &["--login-user", "../root"], "--login-user"),
+    ];
+    let add = |name: &str, more: &[&str]| -> Done {
+        let file = file(name);
+        let mut words = vec!["image", "add", &file];
+        words.extend(more);
+        place.run(&words)
+    };
+    let refuse_all = || {
+        for (name, more, says) in cases {
+            let done = add(name, more);
+            assert!(!done.ok && done.err.contains(says) && !done.err.contains("panicked"), "{name}: {}", done.err);
+        }
+        let list = place.run(&["image", "list", "--output", "json"]);
+        assert_eq!(list.json(), json!([]));
+        let left: Vec<_> = std::fs::read_dir(place.data_dir().join("images")).unwrap().collect();
+        assert!(left.is_empty(), "{left:?}");
+    };
+    refuse_all();
+    let server = place.serve(&[]);
+    refuse_all();
+    assert!(add("good.qcow2", &[]).ok);
+    let again = add("good.qcow2", &[]);
+    assert!(!again.ok && again.err.contains("already"), "{}", again.err);
+    server.stop();
+}
+
+#[test]
+fn without_qemu_the_region_says_so_and_takes_no_guest() {
+    let cloud = Cloud::new();
+    let server = cloud.place.serve_with(&["--driver", "qemu"], &[("PATH", "/nonexistent")]);
+    assert_eq!(server.get("/readyz", None).0, 200);
+    let regions = cloud.get(&server, "/regions");
+    assert_eq!((&regions[0]["name"], &regions[0]["available"]), (&json!("local"), &json!(false)), "{regions}");
+    assert!(regions[0]["reason"].as_str().unwrap().contains("qemu"), "{regions}");
+    let (status, refused, _) = cloud.ask(&server, "POST", "/computes", Some(&json!({"name": "web-1"})));
+    assert_eq!((status, &refused["code"]), (422, &json!("capacity_unavailable")), "{refused}");
+    assert!(refused["details"].as_array().unwrap().iter().any(|d| d["pointer"] == json!("/region")), "{refused}");
+    assert_eq!(cloud.get(&server, "/computes"), json!([]));
+    server.stop();
+
+    let mut doctor = cloud.place.command(&["doctor", "--output", "json", "--data-dir"]);
+    let report = doctor.arg(cloud.place.data_dir()).env("PATH", "/nonexistent").output().unwrap();
+    let report = String::from_utf8(report.stdout).unwrap();
+    assert!(report.contains("qemu-system-x86"), "it names the package: {report}");
+    cloud.assert_nothing_left();
+}
