@@ -316,7 +316,7 @@ fn a_guest_is_started_stopped_and_rebooted() {
     let boot = cloud.boot(&running);
 
     // A death is made good by its policy, with another boot of the same disk.
-    assert_eq!(cloud.says(&running, "echo kept >/root/note && sync && cat /root/note"), "kept");
+    assert_eq!(cloud.says(&running, "echo kept >note && sync && cat note"), "kept");
     hear(&mut server, "a compute settled", &id);
     cloud.kill_qemu(&id);
     hear(&mut server, "a compute settled", &id);
@@ -324,7 +324,7 @@ fn a_guest_is_started_stopped_and_rebooted() {
     assert_eq!((&restarted["status"], &restarted["reason"]), (&json!("running"), &Value::Null), "{restarted}");
     let boot_again = cloud.boot(&restarted);
     assert_ne!(boot_again, boot);
-    assert_eq!(cloud.says(&restarted, "cat /root/note"), "kept");
+    assert_eq!(cloud.says(&restarted, "cat note"), "kept");
 
     let stopped = cloud.act(&server, &id, "stop");
     assert_eq!((&stopped["status"], &stopped["address"]), (&json!("stopped"), &Value::Null), "{stopped}");
@@ -337,7 +337,7 @@ fn a_guest_is_started_stopped_and_rebooted() {
     assert_ne!(boot, boot_again);
     let rebooted = cloud.act(&server, &id, "reboot");
     assert_ne!(cloud.boot(&rebooted), boot);
-    assert_eq!(cloud.says(&rebooted, "cat /root/note"), "kept");
+    assert_eq!(cloud.says(&rebooted, "cat note"), "kept");
 
     cloud.delete(&server, &id);
     cloud.assert_nothing_left();

@@ -8,8 +8,6 @@ use crate::clients::{Face, Http, Kind, Made};
 
 /// A page that does not divide anything evenly.
 const PAGE: usize = 37;
-/// Long polls of 30 seconds for one operation at most: a lease of a process that was killed runs 90 seconds.
-const POLLS_MAX: u32 = 6;
 /// Looks for the last event at most: the sequencer's lease runs 5 seconds, an answer takes a millisecond.
 const LOOKS_MAX: u32 = 100_000;
 
@@ -18,6 +16,8 @@ pub struct Checker<'a> {
     pub http: &'a Http,
     pub url: &'a str,
     pub made: &'a [Made],
+    /// Long polls of 30 seconds for one operation at most.
+    pub polls_max: u32,
 }
 
 impl Checker<'_> {
@@ -64,7 +64,7 @@ impl Checker<'_> {
                 let path = format!("/operations/{}", operation["id"].as_str().unwrap());
                 let is_under_way = |o: &Value| o["ended_at"].is_null();
                 let mut operation = operation;
-                for _ in 0..POLLS_MAX {
+                for _ in 0..self.polls_max {
                     if is_under_way(&operation) {
                         operation = self.found(face, &format!("{path}?wait=30"))["data"].clone();
                     }

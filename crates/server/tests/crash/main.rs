@@ -88,7 +88,9 @@ fn survive(kills: u32, database: Option<&str>) {
     println!("{} made, {deleted} deleted, {repeated} answered only at a later try", made.len());
     assert!(repeated > 0, "no kill hit a request: the test shows nothing");
 
-    let checker = Checker { http: &http, url: &server.url, made: &made };
+    // On SQLite a process that starts knows that it is alone and ends all leases; elsewhere they run out after 90 seconds.
+    let polls_max = if database.is_none() { 1 } else { 4 };
+    let checker = Checker { http: &http, url: &server.url, made: &made, polls_max };
     checker.nothing_is_lost_or_twice();
     checker.replays_are_identical();
     checker.operations_end();
