@@ -43,6 +43,8 @@ const MOVES_MAX: u32 = 8;
 const ATTEMPTS_MAX: u32 = 8;
 /// The longest pause after failed looks.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A compute that ran this long does not count as dying in a row.
+const LIVED: Duration = Duration::from_secs(10 * 60);
 /// The queue is read at least this often, for what other processes put into it.
 const POLL: Duration = Duration::from_secs(5);
 /// How often the hosts are searched for orphans.
@@ -411,7 +413,7 @@ impl Look<'_> {
                 }
                 Step::Fail(why) => return self.fail(compute, operation, Code::Conflict, why).await,
                 Step::Restart(goal) => {
-                    compute.restarts += 1;
+                    compute.restarts = wished.deaths + 1;
                     if wished.was_running {
                         let Seen::Stopped { why: Halt::Died(why) } = &report.seen else { return Ok(Looked::Again) };
                         compute.status = Status::Starting;
@@ -445,7 +447,7 @@ impl Look<'_> {
         machine(compute, self.image.clone(), self.now())
     }
 
-    fn wished(&self, compute: &Compute, operation: Option<&(Operation, i64)>, _now: Timestamp) -> Wished {
+    fn wished(&self, compute: &Compute, operation: Option<&(Operation, i64)>, now: Timestamp) -> Wished {
         let never = Timestamp::from_micros(i64::MAX);
         let deadline = self.cloud.settings().stop_deadline;
         let stopping = operation.and_then(|(o, _)| {
@@ -459,7 +461,7 @@ impl Look<'_> {
             boot: compute.boots,
             was_running: compute.status == Status::Running,
             policy: compute.restart_policy,
-            deaths: compute.restarts,
+            deaths: if compute.status == Status::Running && lived(compute, now) { 0 } else { compute.restarts },
             force_at: stopping.or(cancelled).map_or(never, |since| since.plus(deadline)),
         }
     }
@@ -627,6 +629,11 @@ impl Look<'_> {
 enum Wrote {
     Done,
     Overtaken,
+}
+
+/// Whether a compute ran long enough that its next death is the first of a new row.
+fn lived(compute: &Compute, now: Timestamp) -> bool {
+    compute.started_at.is_some_and(|at| now.since(at) >= LIVED)
 }
 
 /// A restart goes to the boot that was just counted.
