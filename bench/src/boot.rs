@@ -40,8 +40,7 @@ impl<'a> Boot<'a> {
     /// On an installation with QEMU, to which the image in `image` is added; `folder` is for the machine by hand.
     pub fn new(installation: &'a Installation, image: &Path, folder: PathBuf) -> Result<Self> {
         std::fs::create_dir(&folder)?;
-        let manifest = image.join("small.toml");
-        installation.admin(&["image", "add", manifest.to_str().context("the image's path is not UTF-8")?])?;
+        installation.add_image(image)?;
         Ok(Self { installation, folder, number: 0, by_hand: None })
     }
 

@@ -75,8 +75,8 @@ impl Installation {
 
     /// Starts the server, and hands back after how many milliseconds it was ready.
     pub fn start(&self) -> Result<f64> {
-        let log = self.folder.with_extension("log");
-        let log = OpenOptions::new().create(true).append(true).open(&log)?;
+        let log_path = self.folder.with_extension("log");
+        let log = OpenOptions::new().create(true).append(true).open(&log_path)?;
         let mut line: Vec<&str> = self.wrapper.iter().map(String::as_str).collect();
         let binary = self.binary.to_str().context("the binary's path is not UTF-8")?;
         line.push(binary);
@@ -87,7 +87,10 @@ impl Installation {
         let mut server = Running::start(&mut command)?;
         let request = load::get("/readyz", "");
         wait_until(Duration::from_secs(READY_MAX_S), || {
-            server.check().with_context(|| format!("see {}", self.folder.with_extension("log").display()))?;
+            server.check().with_context(|| {
+                let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+                format!("nephos serve: {}", log.lines().last().unwrap_or_default())
+            })?;
             Ok(load::ask(self.address, &request).ok().filter(|(status, _)| *status == 200))
         })?;
         *self.server.borrow_mut() = Some(server);
@@ -120,8 +123,15 @@ impl Installation {
         Ok(serde_json::from_slice(&told)?)
     }
 
+    /// Adds the image in a folder that `scripts/image` made.
+    pub fn add_image(&self, folder: &Path) -> Result<()> {
+        let manifest = folder.join("small.toml");
+        self.admin(&["image", "add", manifest.to_str().context("the image's path is not UTF-8")?]).map(|_| ())
+    }
+
     /// Makes `count` computes and waits until they run.
-    pub fn fill(&self, count: u32) -> Result<()> {
+    pub fn fill(&self, image: &Path, count: u32) -> Result<()> {
+        self.add_image(image)?;
         for number in 0..count {
             self.create("/v1/computes", &format!(r#"{{"name":"bench-{number}","labels":{{"app":"bench"}}}}"#))?;
         }

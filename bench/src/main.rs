@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let done = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bare", file] => bare::serve(file),
+        ["load", address, path, key, seconds] => load_only(address, path, key, seconds),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             for (name, what, _) in ROWS {
@@ -48,6 +49,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Reads one path for a while, for a profiler that looks at the server meanwhile.
+fn load_only(address: &str, path: &str, key: &str, seconds: &str) -> Result<()> {
+    let load = load::Load {
+        address: address.parse().context("an address and port")?,
+        connections: rows::CLIENTS,
+        duration: std::time::Duration::from_secs(seconds.parse().context("seconds")?),
+        status: 200,
+    };
+    let request = load::get(path, key);
+    let outcome = load::run(load, |_, out| out.extend_from_slice(&request))?;
+    println!("{:.0}/s, p50 {} us, p99 {} us", outcome.rate, outcome.times_us.0, outcome.times_us.1);
+    Ok(())
+}
+
 fn measure(names: &[&str]) -> Result<()> {
     let unknown: Vec<_> = names.iter().filter(|name| ROWS.iter().all(|row| row.0 != **name)).collect();
     if !unknown.is_empty() {
@@ -55,7 +70,7 @@ fn measure(names: &[&str]) -> Result<()> {
         bail!("there is no row {unknown:?}; there are {}", known.join(", "));
     }
     let variable = |name: &str| std::env::var_os(name).map(PathBuf::from).with_context(|| format!("{name} is not set"));
-    let shop = Workshop::new(variable("NEPHOS_BENCH_BINARY")?, variable("NEPHOS_BENCH_RESULTS")?)?;
+    let shop = Workshop::new(variable("BENCH_NEPHOS")?, variable("BENCH_RESULTS")?)?;
     let mut rows = Vec::new();
     let mut failed = Vec::new();
     for (name, what, run) in ROWS {

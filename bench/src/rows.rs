@@ -22,7 +22,7 @@ const ROUND_S: u64 = 2;
 /// Milliseconds for which a side runs before it is measured.
 const WARM_UP_MS: u64 = 500;
 /// Connections, and clients of pgbench.
-const CLIENTS: usize = 64;
+pub const CLIENTS: usize = 64;
 /// Computes in the workspace whose list is measured.
 const COMPUTES: u32 = 1000;
 /// Seconds that a server is left alone before its memory is read.
@@ -77,9 +77,14 @@ impl Workshop {
 
     fn with_computes(&self) -> Result<Installation> {
         let installation = self.simulated("computes")?;
-        installation.fill(COMPUTES)?;
+        installation.fill(&image()?, COMPUTES)?;
         Ok(installation)
     }
+}
+
+/// The folder that `scripts/image` made.
+fn image() -> Result<PathBuf> {
+    std::env::var_os("BENCH_IMAGE").map(PathBuf::from).context("BENCH_IMAGE is not set")
 }
 
 fn load_on(address: std::net::SocketAddr, status: u16, ms: u64) -> Load {
@@ -143,7 +148,7 @@ fn list_postgres(shop: &Workshop) -> Result<Vec<Row>> {
         shop.path("on-postgres"),
         &["--driver", "simulator", "--database", &postgres.url()],
     )?;
-    installation.fill(COMPUTES)?;
+    installation.fill(&image()?, COMPUTES)?;
     postgres.ask("VACUUM ANALYZE")?;
     let request = load::get("/v1/computes?limit=20", &installation.key);
     let pid = installation.pid()?;
@@ -243,9 +248,8 @@ fn fsync(shop: &Workshop) -> Result<Vec<Row>> {
 }
 
 fn boot_guest(shop: &Workshop) -> Result<Vec<Row>> {
-    let image = std::env::var_os("NEPHOS_BENCH_IMAGE").map(PathBuf::from).context("NEPHOS_BENCH_IMAGE is not set")?;
     let installation = Installation::new(&shop.binary, shop.path("boot"), &["--driver", "qemu"])?;
-    let boot = std::cell::RefCell::new(Boot::new(&installation, &image, shop.path("by-hand"))?);
+    let boot = std::cell::RefCell::new(Boot::new(&installation, &image()?, shop.path("by-hand"))?);
     let tell = |name: &str, ms: f64| eprintln!("  {name:<8} {ms:>8.0} ms");
     let sides = alternate(
         ROUNDS,

@@ -52,7 +52,7 @@ where
         app.cloud.count_request(caller, trail.mount.surface.budget(), project);
     }
     let elapsed_us = app.cloud.clock().monotonic().saturating_sub(started).as_micros();
-    tracing::info!(
+    tracing::debug!(
         target: "nephos::access",
         request_id = %trail.uuid,
         client_request_id = crate::headers::client_request_id(&parts.headers),

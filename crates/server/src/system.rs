@@ -1,5 +1,6 @@
 //! The machine's clock and randomness: the only place of the program that reads them.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nephos_model::clock::Sleep;
@@ -62,15 +63,46 @@ pub fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// The operating system's randomness.
+/// Bytes of randomness that a thread takes from the system at once.
+const TAKEN_BYTES: usize = 512;
+/// Who asks for more bytes than this is given fresh ones: identifiers need less, secrets more.
+const FROM_TAKEN_BYTES_MAX: usize = 16;
+
+/// The operating system's randomness. Identifiers are made several a request, so what they need is taken in advance.
 #[derive(Debug)]
 pub struct SystemEntropy;
 
+/// Random bytes of a thread; those before `used` were given away and are zero.
+struct Taken {
+    bytes: [u8; TAKEN_BYTES],
+    used: usize,
+}
+
+thread_local! {
+    static TAKEN: RefCell<Taken> = const { RefCell::new(Taken { bytes: [0; TAKEN_BYTES], used: TAKEN_BYTES }) };
+}
+
 #[allow(clippy::disallowed_methods)] // the one place where randomness comes from
+fn fresh(bytes: &mut [u8]) {
+    // The system call fails only on kernels that do not have it (before 3.17); there is nothing to continue with.
+    getrandom::fill(bytes).expect("the operating system gives random bytes");
+}
+
 impl Entropy for SystemEntropy {
     fn fill(&self, bytes: &mut [u8]) {
-        // The system call fails only on kernels that do not have it (before 3.17); there is nothing to continue with.
-        getrandom::fill(bytes).expect("the operating system gives random bytes");
+        if bytes.len() > FROM_TAKEN_BYTES_MAX {
+            return fresh(bytes);
+        }
+        TAKEN.with_borrow_mut(|taken| {
+            if taken.used + bytes.len() > TAKEN_BYTES {
+                fresh(&mut taken.bytes);
+                taken.used = 0;
+            }
+            let given = &mut taken.bytes[taken.used..][..bytes.len()];
+            bytes.copy_from_slice(given);
+            given.fill(0);
+            taken.used += bytes.len();
+        });
     }
 }
 
@@ -90,6 +122,18 @@ mod tests {
         fn fill(&self, bytes: &mut [u8]) {
             bytes.fill(0xff);
         }
+    }
+
+    #[test]
+    fn no_randomness_is_given_twice() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1_000 {
+            assert!(seen.insert(SystemEntropy.u128()));
+        }
+        let (mut small, mut large) = ([0; 3], [0; 64]);
+        SystemEntropy.fill(&mut small);
+        SystemEntropy.fill(&mut large);
+        assert!(large.iter().any(|byte| *byte != 0));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
@@ -66,6 +67,8 @@ pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connec
 fn set_up(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
+    // Without this a plan may depend on the bound values, and a statement with a bound LIMIT is prepared anew each time.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // LIKE then tells upper from lower case, as on PostgreSQL.
     connection.execute_batch(&format!(
         "PRAGMA foreign_keys = ON;
