@@ -34,6 +34,9 @@ sql! {
     /// Takes the lease; the row is due again when it ends.
     pub WORK_LEASE = "UPDATE work SET lease_owner = $2, lease_until_at = $3, due_at = $3
         WHERE compute_id = $1 AND lease_until_at <= $4";
+    /// Keeps the lease longer; a look that was wanted meanwhile stays wanted.
+    pub WORK_KEEP = "UPDATE work SET lease_until_at = $4, due_at = CASE WHEN due_at = $3 THEN $4 ELSE due_at END
+        WHERE compute_id = $1 AND lease_owner = $2 AND lease_until_at = $3";
     /// Gives the lease back and says when to look next, unless a look was wanted meanwhile.
     pub WORK_LATER = "UPDATE work SET lease_owner = NULL, lease_until_at = 0, attempts = $4,
         due_at = CASE WHEN due_at = $5 THEN $3 ELSE due_at END
@@ -65,6 +68,11 @@ pub fn want(tenant: TenantId, id: ComputeId, region: &str, due_at: Timestamp) ->
 /// Takes the lease until `until` or misses with [`LEASED`]. The row then counts as due at `until`.
 pub fn lease(id: ComputeId, owner: &str, until: Timestamp, now: Timestamp) -> Statement {
     WORK_LEASE.bind(params![id, owner, until, now]).must(1, LEASED)
+}
+
+/// Keeps a lease (taken until `leased_until`) until `until`, or misses with [`LEASED`] when it was lost.
+pub fn keep(id: ComputeId, owner: &str, leased_until: Timestamp, until: Timestamp) -> Statement {
+    WORK_KEEP.bind(params![id, owner, leased_until, until]).must(1, LEASED)
 }
 
 /// Gives the lease (taken until `leased_until`) back; look again at `due_at` after `attempts` failed looks.

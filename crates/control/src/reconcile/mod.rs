@@ -35,8 +35,10 @@ use next::{Step, Wished, next};
 const LOOKS_MAX: usize = 32;
 /// Rows of the queue that are read at a time.
 const DUE_MAX: u32 = 64;
-/// How long a look may take before another process may look.
-const LEASE: Duration = Duration::from_secs(90);
+/// How long after the last sign of life of a process another may take over its look.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often a look under way gives a sign of life.
+const LEASE_KEPT_EVERY: Duration = Duration::from_secs(5);
 /// Moves in one look, at most.
 const MOVES_MAX: u32 = 8;
 /// Failed looks in a row before a compute is given up; a removal is never given up.
@@ -162,8 +164,17 @@ impl Cloud {
     }
 
     /// One look at one compute, whose lease is held until `until`.
-    async fn look(&self, work: Work, until: Timestamp) {
-        let looked = match self.look_at(&work).await {
+    async fn look(&self, work: Work, mut until: Timestamp) {
+        let looking = self.look_at(&work);
+        tokio::pin!(looking);
+        let looked = loop {
+            let pause = self.clock().sleep(LEASE_KEPT_EVERY);
+            tokio::select! {
+                looked = &mut looking => break looked,
+                () = pause => until = self.keep(&work, until).await,
+            }
+        };
+        let looked = match looked {
             Ok(looked) => looked,
             Err(error) => {
                 let attempts = work.attempts.saturating_add(1);
@@ -184,6 +195,19 @@ impl Cloud {
         if let Err(error) = self.store().write(batch).await {
             // The lease runs out, and the row is due then.
             warn!(compute = %id, %error, "a lease can't be given back");
+        }
+    }
+
+    /// Keeps a lease for a look that takes long. One that is lost does no harm: every write is compare-and-set.
+    async fn keep(&self, work: &Work, until: Timestamp) -> Timestamp {
+        let longer = self.clock().now().plus(LEASE);
+        let statement = store::work::keep(work.compute_id, self.owner(), until, longer);
+        match self.store().write(Batch::from(statement)).await {
+            Ok(_) => longer,
+            Err(error) => {
+                warn!(compute = %work.compute_id, %error, "a lease can't be kept");
+                until
+            }
         }
     }
 
