@@ -158,14 +158,14 @@ impl Cloud {
             });
             let environment = found.ok_or_else(|| {
                 let message = "must be the id of an environment, and of the project if one is given";
-                Fault::bad(Detail::at("/environment_id", "unknown_environment", message))
+                Fault::bad(Detail::field("/environment_id", "unknown_environment", message))
             })?;
             return Ok((Some(environment.project_id), Some(id)));
         }
         if let Some(id) = project_id {
             self.visible_project(grant, id).await.map_err(|fault| match fault.code {
                 Code::ResourceNotFound => {
-                    Fault::bad(Detail::at("/project_id", "unknown_project", "must be the id of a project"))
+                    Fault::bad(Detail::field("/project_id", "unknown_project", "must be the id of a project"))
                 }
                 _ => fault,
             })?;
@@ -219,7 +219,7 @@ impl Cloud {
         only_own(caller, &key, "rotate")?;
         if !(0..=GRACE_S_MAX).contains(&grace_s) {
             let message = format!("must be from 0 to {GRACE_S_MAX}");
-            return Err(Fault::bad(Detail::at("/grace_seconds", "out_of_range", message)));
+            return Err(Fault::bad(Detail::field("/grace_seconds", "out_of_range", message)));
         }
         let own = self.own_key(caller).await?;
         Bounds::of(caller, own.as_ref()).must_cover(&key)?;
@@ -288,19 +288,19 @@ fn parsed_ranges(new: &NewApiKey, now: Timestamp) -> Result<Vec<Range>, Fault> {
             Ok(range) => ranges.push(range),
             Err(why) => {
                 let why: crate::address::RangeError = why;
-                details.push(Detail::at(format!("/allowed_ips/{i}"), "invalid_value", why.to_string()));
+                details.push(Detail::field(&format!("/allowed_ips/{i}"), "invalid_value", why));
             }
         }
     }
     if new.allowed_ips.len() > ALLOWED_IPS_MAX {
         let message = format!("must have at most {ALLOWED_IPS_MAX} items");
-        details.push(Detail::at("/allowed_ips", "too_long", message));
+        details.push(Detail::field("/allowed_ips", "too_long", message));
     }
     if new.expires_at.is_some_and(|at| at <= now) {
-        details.push(Detail::at("/expires_at", "out_of_range", "must be in the future"));
+        details.push(Detail::field("/expires_at", "out_of_range", "must be in the future"));
     }
     if new.scopes.is_some_and(|scopes| scopes == Scopes::default()) {
-        details.push(Detail::at("/scopes", "too_short", "must name at least one scope, or be left out"));
+        details.push(Detail::field("/scopes", "too_short", "must name at least one scope, or be left out"));
     }
     if details.is_empty() { Ok(ranges) } else { Err(Fault::invalid(details)) }
 }

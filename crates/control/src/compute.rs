@@ -217,7 +217,7 @@ impl Cloud {
             found.map_err(fault::store)?.filter(|e| e.project_id == project.id && caller.sees(project.id, e.id));
         let environment = environment.ok_or_else(|| {
             let message = format!("must be the id or name of an environment of the project {}", project.id);
-            Fault::bad(Detail::at("/environment", "unknown_environment", message))
+            Fault::bad(Detail::field("/environment", "unknown_environment", message))
         })?;
         Ok((project, environment))
     }
@@ -226,7 +226,7 @@ impl Cloud {
     async fn choose(&self, caller: &Caller, new: &NewCompute) -> Result<Chosen, Fault> {
         let mut details = Vec::new();
         let unknown = |pointer, code, what: &str, known: Vec<&str>| {
-            Detail::at(pointer, code, format!("is no {what} on offer; there are: {}", known.join(", ")))
+            Detail::field(pointer, code, format!("is no {what} on offer; there are: {}", known.join(", ")))
         };
         let region = match &new.region {
             None => self.regions_of(caller.mode).next(),
@@ -249,12 +249,12 @@ impl Cloud {
             found => found,
         };
         if image.is_none() {
-            let message = if new.image.is_none() {
-                "the installation has no image yet; the operator adds one with `nephos image add`"
+            details.push(if new.image.is_none() {
+                let message = "The installation has no image yet; the operator adds one with `nephos image add`.";
+                Detail::at("/image", "unknown_image", message)
             } else {
-                "must be the id or name of an image; GET /images lists them"
-            };
-            details.push(Detail::at("/image", "unknown_image", message));
+                Detail::field("/image", "unknown_image", "must be the id or name of an image; GET /images lists them")
+            });
         }
         let (Some((region, driver)), Some(size), Some(image)) = (region, size, image) else {
             return Err(Fault::invalid(details));
@@ -264,7 +264,7 @@ impl Cloud {
                 "is too small for the image \"{}\", which needs {} MiB of memory and {} GiB of disk",
                 image.name, image.min_memory_mib, image.min_disk_gib
             );
-            return Err(Fault::bad(Detail::at("/size", "size_too_small", message)));
+            return Err(Fault::bad(Detail::field("/size", "size_too_small", message)));
         }
         if let Some(reason) = unavailable(&**driver) {
             let message = format!("The region \"{}\" can't run computes now: {reason}", region.name);
@@ -281,7 +281,7 @@ impl Cloud {
         let mut keys: Vec<String> = Vec::new();
         let mut details = Vec::new();
         if wanted.len() > SSH_KEYS_MAX {
-            return Err(Fault::bad(Detail::at(
+            return Err(Fault::bad(Detail::field(
                 "/ssh_keys",
                 "too_many",
                 format!("must hold at most {SSH_KEYS_MAX} keys"),
@@ -293,7 +293,7 @@ impl Cloud {
                 match PublicKey::parse(text) {
                     Ok(key) => Some(key.as_str().to_owned()),
                     Err(error) => {
-                        details.push(Detail::at(pointer, "invalid_public_key", error.0));
+                        details.push(Detail::field(&pointer, "invalid_public_key", error.0));
                         continue;
                     }
                 }
@@ -307,8 +307,8 @@ impl Cloud {
             match found {
                 Some(key) if keys.contains(&key) => {}
                 Some(key) => keys.push(key),
-                None => details.push(Detail::at(
-                    pointer,
+                None => details.push(Detail::field(
+                    &pointer,
                     "unknown_ssh_key",
                     "must be the id or name of an SSH key of the workspace, or a public key",
                 )),

@@ -82,6 +82,20 @@ pub fn sends_json(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether the body is sent as it is, in no `Content-Encoding`.
+pub fn sends_plain(headers: &HeaderMap) -> bool {
+    headers.get_all(header::CONTENT_ENCODING).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// 415 for a compressed body.
+pub fn unsupported_encoding() -> Fault {
+    let detail = Detail::header("content-encoding", "unsupported", "Send the body without Content-Encoding.");
+    Fault {
+        details: vec![detail],
+        ..Fault::new(nephos_model::Code::UnsupportedMediaType, "A body must be sent as it is, not compressed.")
+    }
+}
+
 /// Whether the client prefers an envelope around everything: `Prefer: envelope=always` (RFC 7240).
 pub fn prefers_envelope(headers: &HeaderMap) -> bool {
     let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());

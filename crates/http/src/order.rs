@@ -147,6 +147,9 @@ where
     if has_body && !headers::sends_json(&parts.headers) {
         return Err(headers::unsupported_media_type());
     }
+    if has_body && !headers::sends_plain(&parts.headers) {
+        return Err(headers::unsupported_encoding());
+    }
     let syntax = read_syntax(mount, endpoint, parts)?;
 
     // 9. The body.
@@ -362,7 +365,7 @@ fn idempotency_key(mount: Mount, headers: &HeaderMap) -> Result<Option<String>, 
     }
     let text = std::str::from_utf8(value.as_bytes()).unwrap_or_default();
     match mount.surface.refuse_key(text) {
-        None => Ok(Some(text.to_owned())),
+        None => Ok(Some(mount.surface.same_key(text))),
         Some(why) => Err(invalid(why)),
     }
 }

@@ -57,6 +57,11 @@ pub trait Surface: Send + Sync {
     /// Why a text can't be an idempotency key here: the end of a sentence without its full stop.
     fn refuse_key(&self, key: &str) -> Option<&'static str>;
 
+    /// The one spelling of an idempotency key that was not refused, for keys that can be written in several.
+    fn same_key(&self, key: &str) -> String {
+        key.to_owned()
+    }
+
     /// Adds the headers that tell what is left of the budgets.
     fn budget_headers(&self, budgets: &Budgets, headers: &mut HeaderMap);
 }
@@ -219,6 +224,11 @@ mod tests {
         }
         assert_eq!(Strettch.refuse_key("59ea8f7e-3c1b-4f6e-8a9d-0123456789ab"), None);
         assert_eq!(Strettch.refuse_key("59EA8F7E-3C1B-4F6E-BA9D-0123456789AB"), None);
+        assert_eq!(
+            Strettch.same_key("59EA8F7E-3C1B-4F6E-BA9D-0123456789AB"),
+            Strettch.same_key("59ea8f7e-3c1b-4f6e-ba9d-0123456789ab")
+        );
+        assert_ne!(Platform.same_key("A"), Platform.same_key("a"));
         for bad in [
             "",
             "59ea8f7e-3c1b-1f6e-8a9d-0123456789ab",

@@ -48,6 +48,8 @@ async fn each_step_comes_before_the_next() {
     // 8. Accept, then Content-Type, then syntax; before the size.
     expect(&api, "POST", "/v1/projects?x=1", &[owner, html], &huge, 406).await;
     expect(&api, "POST", "/v1/projects?x=1", &[owner], &huge, 415).await;
+    expect(&api, "POST", "/v1/projects?x=1", &[owner, json, ("content-encoding", "gzip")], &huge, 415).await;
+    expect(&api, "POST", "/v1/projects?x=1", &[owner, json, ("content-encoding", "identity")], &huge, 400).await;
     expect(&api, "POST", "/v1/projects?x=1", &[owner, json], &huge, 400).await;
     // 9. The size and JSON, before idempotency.
     expect(&api, "POST", "/v1/projects", &[owner, json], &huge, 413).await;

@@ -117,6 +117,14 @@ impl Detail {
         Self { place: Some(Place::Pointer(pointer.into())), ..Self::new(code, message) }
     }
 
+    /// A reason at a field of the body, as a sentence that starts with the field's name: `why` is the rest of it,
+    /// without the full stop. An item of a list is named by its list.
+    pub fn field(pointer: &str, code: &'static str, why: impl std::fmt::Display) -> Self {
+        let is_index = |segment: &&str| segment.bytes().all(|b| b.is_ascii_digit());
+        let name = pointer.rsplit('/').find(|segment| !is_index(segment)).unwrap_or_default();
+        Self::at(pointer, code, format!("\"{name}\" {why}."))
+    }
+
     /// A reason at a query parameter.
     pub fn parameter(name: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
         Self { place: Some(Place::Parameter(name.into())), ..Self::new(code, message) }
@@ -247,6 +255,15 @@ impl Error for Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_at_a_field_names_it() {
+        for (pointer, name) in [("/size", "size"), ("/ssh_keys/3", "ssh_keys"), ("/a/b", "b")] {
+            let detail = Detail::field(pointer, "out_of_range", "must be less");
+            assert_eq!(detail.message, format!("\"{name}\" must be less."));
+            assert!(matches!(detail.place, Some(Place::Pointer(at)) if at == pointer));
+        }
+    }
 
     #[test]
     fn both_spellings_agree() {

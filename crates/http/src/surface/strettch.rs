@@ -77,6 +77,10 @@ impl Surface for Strettch {
         (!fine).then_some("must be a UUID version 4, such as 59ea8f7e-3c1b-4f6e-8a9d-0123456789ab")
     }
 
+    fn same_key(&self, key: &str) -> String {
+        key.to_ascii_lowercase()
+    }
+
     fn budget_headers(&self, budgets: &Budgets, headers: &mut HeaderMap) {
         let Some(budget) = budgets.iter().min_by_key(|budget| budget.remaining) else { return };
         headers.insert("x-ratelimit-limit-second", HeaderValue::from(budget.limit));
