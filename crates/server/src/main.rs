@@ -41,7 +41,13 @@ fn main() -> ExitCode {
     let clock: Arc<dyn Clock> = Arc::new(system::SystemClock::start());
     let entropy: Arc<dyn Entropy> = Arc::new(system::SystemEntropy);
     match dispatch(cli.command, clock, entropy) {
-        Ok(code) => code,
+        Ok(code) => match output::lost() {
+            Some(error) => {
+                output::say(&format!("nephos: it is done, but the result could not be printed: {error}"));
+                ExitCode::FAILURE
+            }
+            None => code,
+        },
         Err(error) => {
             output::say(&format!("nephos: {}", output::chain(error.as_ref())));
             ExitCode::from(if error.is::<ConfigError>() { USAGE } else { 1 })

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -16,15 +17,33 @@ pub enum Output {
     Json,
 }
 
-/// Prints a line on the standard output. A reader that went away is no error: what it wanted it has.
-pub fn line(text: &str) {
-    _ = writeln!(io::stdout().lock(), "{text}");
+/// The first reason why something could not be printed on the standard output.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Why a part of the output was lost, such as a full disk behind it.
+pub fn lost() -> Option<&'static io::Error> {
+    LOST.get()
 }
 
-/// Prints text on the standard output as it is.
+/// Remembers a failure. A reader that went away is none: what it wanted it has.
+fn note(printed: io::Result<()>) {
+    if let Err(error) = printed
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        // The first one is told; those after it follow from it.
+        _ = LOST.set(error);
+    }
+}
+
+/// Prints a line on the standard output; a failure is kept for [`lost`].
+pub fn line(text: &str) {
+    note(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// Prints text on the standard output as it is; a failure is kept for [`lost`].
 pub fn raw(text: &str) {
     let mut out = io::stdout().lock();
-    _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    note(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
 }
 
 /// Prints a value as JSON.

@@ -47,6 +47,24 @@ fn init_works_once_before_the_server_runs() {
     assert_eq!(server.get("/sandbox/v1/projects", made["test_key"].as_str()).0, 200);
 }
 
+/// The keys are shown once: a script must not go on as if it had them.
+#[cfg(target_os = "linux")]
+#[test]
+fn keys_that_could_not_be_printed_are_an_error() {
+    let place = Place::new();
+    let dir = place.data_dir();
+    let init = ["init", "--workspace", "acme", "--owner", "ada@example.com"];
+    let more = ["workspace", "create", "--workspace", "two", "--owner", "ada@example.com", "--output", "json"];
+    for words in [&init[..], &more[..]] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = place.command(words);
+        let done = command.arg("--data-dir").arg(&dir).stdout(full).output().unwrap();
+        let told = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(1), "{told}");
+        assert!(told.contains("could not be printed"), "{told}");
+    }
+}
+
 #[test]
 fn init_works_while_the_server_runs() {
     let place = Place::new();
