@@ -25,8 +25,8 @@ sql! {
         SELECT tenant, $2, id, action, resource_id, project_id, actor_kind, actor_id, member_id, address,
         client_request_id, request_id, before_state, after_state, status, created_at, $3
         FROM audit_pending WHERE id = $1";
-    /// It waits no more.
-    pub AUDIT_SEQUENCED = "DELETE FROM audit_pending WHERE id = $1";
+    /// Up to [`crate::event::SEQUENCED_AT_ONCE`] rows wait no more.
+    pub AUDIT_SEQUENCED = "DELETE FROM audit_pending WHERE id IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 }
 
 /// A row of the audit log that is about to be written.

@@ -44,19 +44,32 @@ led!(EVENT_LIST_KIND, EVENT_COUNT_KIND, " AND kind = $5 ");
 led!(EVENT_LIST_RESOURCE, EVENT_COUNT_RESOURCE, " AND resource_id = $6 ");
 led!(EVENT_LIST_PROJECT, EVENT_COUNT_PROJECT, " AND project_id = $7 ");
 
+/// Events that one statement gives their numbers, at most.
+pub const SEQUENCED_AT_ONCE: usize = 16;
+
 sql! {
     /// An event, not yet sequenced.
     pub EVENT_INSERT = "INSERT INTO events_pending (id, tenant, kind, resource_id, project_id, environment_id, data,
         actor_kind, actor_id, request_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     /// The oldest events that wait for their number.
     pub EVENTS_PENDING = "SELECT id, tenant FROM events_pending ORDER BY id LIMIT $1";
-    /// Gives one event its number.
-    pub EVENT_SEQUENCE = "INSERT INTO events (tenant, id, seq, kind, resource_id, project_id, environment_id, data,
+    /// Gives up to [`SEQUENCED_AT_ONCE`] events their numbers: pairs of id and number, `NULL` where there are fewer.
+    pub EVENTS_SEQUENCE = "INSERT INTO events (tenant, id, seq, kind, resource_id, project_id, environment_id, data,
         actor_kind, actor_id, request_id, created_at)
-        SELECT tenant, id, $2, kind, resource_id, project_id, environment_id, data, actor_kind, actor_id, request_id,
-        created_at FROM events_pending WHERE id = $1";
-    /// It waits no more.
-    pub EVENT_SEQUENCED = "DELETE FROM events_pending WHERE id = $1";
+        SELECT p.tenant, p.id, v.seq, p.kind, p.resource_id, p.project_id, p.environment_id, p.data, p.actor_kind,
+        p.actor_id, p.request_id, p.created_at FROM (
+        SELECT CAST($1 AS TEXT) AS id, CAST($2 AS BIGINT) AS seq UNION ALL SELECT CAST($3 AS TEXT), CAST($4 AS
+        BIGINT) UNION ALL SELECT CAST($5 AS TEXT), CAST($6 AS BIGINT) UNION ALL SELECT CAST($7 AS TEXT), CAST($8
+        AS BIGINT) UNION ALL SELECT CAST($9 AS TEXT), CAST($10 AS BIGINT) UNION ALL SELECT CAST($11 AS TEXT),
+        CAST($12 AS BIGINT) UNION ALL SELECT CAST($13 AS TEXT), CAST($14 AS BIGINT) UNION ALL SELECT CAST($15 AS
+        TEXT), CAST($16 AS BIGINT) UNION ALL SELECT CAST($17 AS TEXT), CAST($18 AS BIGINT) UNION ALL SELECT
+        CAST($19 AS TEXT), CAST($20 AS BIGINT) UNION ALL SELECT CAST($21 AS TEXT), CAST($22 AS BIGINT) UNION ALL
+        SELECT CAST($23 AS TEXT), CAST($24 AS BIGINT) UNION ALL SELECT CAST($25 AS TEXT), CAST($26 AS BIGINT)
+        UNION ALL SELECT CAST($27 AS TEXT), CAST($28 AS BIGINT) UNION ALL SELECT CAST($29 AS TEXT), CAST($30 AS
+        BIGINT) UNION ALL SELECT CAST($31 AS TEXT), CAST($32 AS BIGINT)
+        ) AS v JOIN events_pending p ON p.id = v.id";
+    /// They wait no more.
+    pub EVENTS_SEQUENCED = "DELETE FROM events_pending WHERE id IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     /// The last numbers of a tenant.
     indexed pub SEQUENCE_GET = "SELECT event_seq, audit_seq, audit_chain FROM sequences WHERE tenant = $1";
     /// Makes sure that a tenant has numbers.

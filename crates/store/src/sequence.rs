@@ -11,7 +11,8 @@ use nephos_model::tenant::TenantId;
 use crate::batch::{Batch, Miss, Statement};
 use crate::convert::Model;
 use crate::error::Result;
-use crate::{Store, counter, params, sql};
+use crate::event::SEQUENCED_AT_ONCE;
+use crate::{Store, Value, counter, params, sql};
 
 /// Somebody else moved the numbers or holds the lease.
 pub const OVERTAKEN: Miss = Miss("overtaken");
@@ -52,6 +53,12 @@ pub struct Given {
     pub audit: Vec<(AuditId, i64, Vec<u8>)>,
 }
 
+/// The values and as many `NULL`s as there are places left.
+fn padded(mut values: Vec<Value>, places: usize) -> Vec<Value> {
+    values.resize(places, Value::Null);
+    values
+}
+
 /// Writes the numbers of every tenant in `given`; misses with [`OVERTAKEN`] when somebody else was faster.
 pub fn write(given: &BTreeMap<TenantId, Given>) -> Batch {
     let mut batch = Batch::new();
@@ -68,13 +75,20 @@ pub fn write(given: &BTreeMap<TenantId, Given>) -> Batch {
                 ])
                 .must(1, OVERTAKEN),
         );
-        for (id, seq) in &g.events {
-            batch.push(crate::event::EVENT_SEQUENCE.bind(params![*id, *seq]).must(1, OVERTAKEN));
-            batch.push(crate::event::EVENT_SEQUENCED.bind(params![*id]).must(1, OVERTAKEN));
+        for some in g.events.chunks(SEQUENCED_AT_ONCE) {
+            let count = some.len() as u64;
+            let pairs = some.iter().flat_map(|(id, seq)| params![*id, *seq]).collect();
+            let numbered = padded(pairs, 2 * SEQUENCED_AT_ONCE);
+            batch.push(crate::event::EVENTS_SEQUENCE.bind(numbered).must(count, OVERTAKEN));
+            let ids = padded(some.iter().map(|(id, _)| Value::from(*id)).collect(), SEQUENCED_AT_ONCE);
+            batch.push(crate::event::EVENTS_SEQUENCED.bind(ids).must(count, OVERTAKEN));
         }
         for (id, seq, chain) in &g.audit {
             batch.push(crate::audit::AUDIT_SEQUENCE.bind(params![*id, *seq, chain.clone()]).must(1, OVERTAKEN));
-            batch.push(crate::audit::AUDIT_SEQUENCED.bind(params![*id]).must(1, OVERTAKEN));
+        }
+        for some in g.audit.chunks(SEQUENCED_AT_ONCE) {
+            let ids = padded(some.iter().map(|(id, ..)| Value::from(*id)).collect(), SEQUENCED_AT_ONCE);
+            batch.push(crate::audit::AUDIT_SEQUENCED.bind(ids).must(some.len() as u64, OVERTAKEN));
         }
         if !g.events.is_empty() {
             batch.push(counter::add(*tenant, "event", "", i64::try_from(g.events.len()).unwrap_or(0)));
