@@ -7,7 +7,7 @@ use nephos_model::fault::{Code, Detail};
 use nephos_model::id::{EnvironmentId, KeyId, ProjectId};
 use nephos_model::key::Secret;
 use nephos_model::name::Title;
-use nephos_model::page::{Listed, Page};
+use nephos_model::page::{LIMIT_MAX, Listed, Page, Start};
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
 use nephos_model::{Fault, Timestamp};
@@ -224,6 +224,13 @@ impl Cloud {
         let own = self.own_key(caller).await?;
         Bounds::of(caller, own.as_ref()).must_cover(&key)?;
         let now = self.clock().now();
+        if let Some(until) = key.previous_until_at.filter(|until| grace_s > 0 && *until > now) {
+            let message = format!(
+                "The secret before the last rotation works until {until}, and a key has two secrets at most. Rotate \
+                 again after that, or with `grace_seconds` 0 to end both earlier secrets now."
+            );
+            return Err(Fault::conflict(Detail::new("grace_running", message).resource(key.id)));
+        }
         let secret = Secret::generate(key.mode, self.entropy());
         let mut rotated = key.clone();
         secret.hint().clone_into(&mut rotated.hint);
@@ -264,6 +271,32 @@ impl Cloud {
         plan.after.credentials = true;
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
+    }
+
+    /// Tells of the keys that [`Cloud::revoke_narrowed`] revokes.
+    pub(crate) async fn announce_revoked<T, P>(
+        &self,
+        plan: &mut Plan<T>,
+        grant: &Grant<P>,
+        project: ProjectId,
+        environment: Option<EnvironmentId>,
+    ) -> Result<(), Fault> {
+        let caller = grant.caller();
+        let now = self.clock().now();
+        let mut page = Page { limit: LIMIT_MAX, ..Page::default() };
+        loop {
+            let only = Some((project, environment));
+            let keys = self.store().api_keys(caller.tenant, caller.workspace_id, caller.mode, only, &page).await;
+            let keys = keys.map_err(fault::store)?;
+            for key in &keys.items {
+                let change = change("api_key.deleted", "api_key.delete", Some(key), None, 200);
+                self.announce(plan, grant, now, &change);
+            }
+            match keys.items.last() {
+                Some(last) if keys.more => page.start = Start::After(last.id.to_string()),
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// The keys narrowed to a project, or to one environment of it, stop working with it. Credentials do not live by the

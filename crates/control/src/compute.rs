@@ -421,20 +421,32 @@ impl Cloud {
         let mut plan = Plan::new(begun).of(compute.project_id, Some(compute.environment_id));
         let operation = plan.value.operation.clone();
         self.remove(&mut plan, grant, &compute, &operation, now)?;
-        if let Some(id) = compute.operation_id {
-            // What was under way ends with the compute.
-            let found = self.store().operation(grant.tenant(), id).await.map_err(fault::store)?;
-            if let Some((mut under_way, version)) = found.filter(|(o, _)| !o.status.ended()) {
-                end(&mut under_way, OperationStatus::Cancelled, None, now);
-                plan.write([store::operation::update(grant.tenant(), &under_way, version)]);
-                plan.after.operation = Some(id);
-            }
-        }
+        self.overtake(&mut plan, grant, &compute, now).await?;
         Ok(plan)
     }
 
+    /// What was under way on a compute ends with it.
+    async fn overtake<T, P>(
+        &self,
+        plan: &mut Plan<T>,
+        grant: &Grant<P>,
+        compute: &Compute,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let Some(id) = compute.operation_id else { return Ok(()) };
+        let found = self.store().operation(grant.tenant(), id).await.map_err(fault::store)?;
+        if let Some((mut under_way, version)) = found.filter(|(o, _)| !o.status.ended()) {
+            end(&mut under_way, OperationStatus::Cancelled, None, now);
+            plan.write([store::operation::update(grant.tenant(), &under_way, version)]);
+            let change = crate::operation::change("operation.cancelled", "compute.delete", &under_way, 200);
+            self.announce(plan, grant, now, &change);
+            plan.after.operation = Some(id);
+        }
+        Ok(())
+    }
+
     /// Adds a compute's removal to the plan of whatever takes it along.
-    pub(crate) fn remove_compute<T, P>(
+    pub(crate) async fn remove_compute<T, P>(
         &self,
         plan: &mut Plan<T>,
         grant: &Grant<P>,
@@ -442,10 +454,8 @@ impl Cloud {
         now: Timestamp,
     ) -> Result<(), Fault> {
         let operation = self.new_operation(grant, Kind::ComputeDelete, compute, now);
-        if let Some(id) = compute.operation_id {
-            plan.write([store::operation::OPERATION_OVERTAKE.bind(store::params![grant.tenant(), id, now])]);
-        }
-        self.remove(plan, grant, compute, &operation, now)
+        self.remove(plan, grant, compute, &operation, now)?;
+        self.overtake(plan, grant, compute, now).await
     }
 
     fn remove<T, P>(

@@ -145,6 +145,7 @@ impl Cloud {
         let now = self.now(grant.caller());
         let mut plan = Plan::new(environment.clone()).of(environment.project_id, None);
         plan.write(store::environment::delete(tenant, &environment));
+        self.announce_revoked(&mut plan, grant, environment.project_id, Some(environment.id)).await?;
         plan.write(self.revoke_narrowed(grant.caller(), environment.project_id, Some(environment.id)));
         plan.after.credentials = true;
         let change = change("environment.deleted", "environment.delete", Some(&environment), None, 200);
@@ -153,7 +154,7 @@ impl Cloud {
     }
 }
 
-fn change(
+pub(crate) fn change(
     event: &'static str,
     action: &'static str,
     before: Option<&Environment>,

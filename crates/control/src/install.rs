@@ -194,7 +194,7 @@ impl Cloud {
                 let change = created("workspace.created", "workspace.create", id, view);
                 self.operator_journal(&mut batch, tenant.id, request, now, change);
             }
-            let (project, statements) = self.new_project(tenant.id, DEFAULT_NAME, true, now);
+            let (project, _, statements) = self.new_project(tenant.id, DEFAULT_NAME, true, now);
             batch.push(store::counter::take(tenant.id, "quota.projects", 1, quota(None)));
             batch.extend(statements);
             let view = json(&ProjectView::from(&project));

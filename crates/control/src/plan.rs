@@ -116,23 +116,9 @@ pub(crate) struct Change {
 impl Cloud {
     /// Adds a change's event and audit row to the plan.
     pub(crate) fn journal<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: Change) {
+        self.announce(plan, grant, now, &change);
         let caller = grant.caller();
         let request_id = nephos_model::id::Id::raw(grant.request().id).to_uuid();
-        let data = change.after.clone().or_else(|| change.before.clone()).unwrap_or_else(|| "null".to_owned());
-        plan.batch.push(nephos_store::event::insert(
-            grant.tenant(),
-            NewEvent {
-                id: self.id::<EventId>(),
-                kind: change.event,
-                resource_id: change.resource_id.clone(),
-                project_id: change.project_id,
-                environment_id: change.environment_id,
-                data,
-                actor: caller.actor(),
-                request_id: Some(request_id.clone()),
-                created_at: now,
-            },
-        ));
         plan.batch.push(nephos_store::audit::insert(
             grant.tenant(),
             NewAudit {
@@ -149,6 +135,25 @@ impl Cloud {
                 after: change.after,
                 status: change.status,
                 created_at: self.clock().now(),
+            },
+        ));
+    }
+
+    /// Adds a change's event to the plan: for what changes along with the resource whose audit row tells of it.
+    pub(crate) fn announce<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: &Change) {
+        let data = change.after.clone().or_else(|| change.before.clone()).unwrap_or_else(|| "null".to_owned());
+        plan.batch.push(nephos_store::event::insert(
+            grant.tenant(),
+            NewEvent {
+                id: self.id::<EventId>(),
+                kind: change.event,
+                resource_id: change.resource_id.clone(),
+                project_id: change.project_id,
+                environment_id: change.environment_id,
+                data,
+                actor: grant.caller().actor(),
+                request_id: Some(nephos_model::id::Id::raw(grant.request().id).to_uuid()),
+                created_at: now,
             },
         ));
     }

@@ -5,7 +5,7 @@ use nephos_model::Timestamp;
 use nephos_model::fault::Detail;
 use nephos_model::id::{EnvironmentId, ProjectId};
 use nephos_model::name::Title;
-use nephos_model::page::{Listed, Page};
+use nephos_model::page::{LIMIT_MAX, Listed, Page};
 use nephos_model::project::{Environment, FIRST_ENVIRONMENTS, Project};
 use nephos_store as store;
 use nephos_store::Statement;
@@ -57,18 +57,23 @@ impl Cloud {
             return Err(narrowed("make projects"));
         }
         let now = self.now(grant.caller());
-        let (project, statements) = self.new_project(grant.tenant(), name.as_str(), false, now);
+        let (project, environments, statements) = self.new_project(grant.tenant(), name.as_str(), false, now);
         let mut plan = Plan::new(project).of_project();
         plan.take(grant.tenant(), "quota.projects", 1, grant.caller().limits.projects);
         plan.write(statements);
         let change = change("project.created", "project.create", None, Some(&plan.value), 201);
         self.journal(&mut plan, grant, now, change);
+        for environment in &environments {
+            let change =
+                crate::environment::change("environment.created", "project.create", None, Some(environment), 201);
+            self.announce(&mut plan, grant, now, &change);
+        }
         Ok(plan)
     }
 
     /// The rows of a new tenant's first project.
     pub fn first_project(&self, tenant: nephos_model::tenant::TenantId, now: Timestamp) -> Vec<Statement> {
-        self.new_project(tenant, nephos_model::project::DEFAULT_NAME, true, now).1
+        self.new_project(tenant, nephos_model::project::DEFAULT_NAME, true, now).2
     }
 
     /// The rows of a new project and its first environments.
@@ -78,10 +83,11 @@ impl Cloud {
         name: &str,
         is_default: bool,
         now: Timestamp,
-    ) -> (Project, Vec<Statement>) {
+    ) -> (Project, Vec<Environment>, Vec<Statement>) {
         let project =
             Project { id: self.id(), name: name.to_owned(), is_default, version: 1, created_at: now, updated_at: now };
         let mut statements = store::project::insert(tenant, &project);
+        let mut environments = Vec::with_capacity(FIRST_ENVIRONMENTS.len());
         // Newest first: made in reverse, a list shows dev, staging, prod.
         for name in FIRST_ENVIRONMENTS.iter().rev() {
             let environment = Environment {
@@ -93,8 +99,9 @@ impl Cloud {
                 updated_at: now,
             };
             statements.extend(store::environment::insert(tenant, &environment));
+            environments.push(environment);
         }
-        (project, statements)
+        (project, environments, statements)
     }
 
     /// A project with another name.
@@ -167,8 +174,17 @@ impl Cloud {
             return Err(Fault::conflict(Detail::new("too_many_resources", message)));
         }
         for compute in live {
-            self.remove_compute(&mut plan, grant, &compute, now)?;
+            self.remove_compute(&mut plan, grant, &compute, now).await?;
         }
+        let all = Page { limit: LIMIT_MAX, ..Page::default() };
+        let environments =
+            self.store().environments(tenant, project.id, None, None, &all).await.map_err(fault::store)?;
+        for environment in &environments.items {
+            let change =
+                crate::environment::change("environment.deleted", "project.delete", Some(environment), None, 200);
+            self.announce(&mut plan, grant, now, &change);
+        }
+        self.announce_revoked(&mut plan, grant, project.id, None).await?;
         plan.write(store::project::delete(tenant, &project, now));
         plan.write([store::counter::give_back(tenant, "quota.projects", 1)]);
         plan.write(self.revoke_narrowed(grant.caller(), project.id, None));

@@ -267,6 +267,18 @@ async fn a_project_with_computes_is_not_deleted_without_force(engine: Engine) {
     assert!(compute(&world, &caller, begun.compute.id).await.is_none());
     let operation = world.cloud.operation(&world.grant::<OperationRead>(&caller), begun.operation.id).await.unwrap();
     assert_eq!(operation.status, OperationStatus::Cancelled);
+    let kinds = world
+        .until(|| async {
+            let filter = nephos_store::event::Filter { project_id: Some(project.id), ..Default::default() };
+            let page = Page { limit: 100, ..Page::default() };
+            let listed = world.cloud.events(&world.grant::<EventRead>(&caller), filter, &page).await.unwrap();
+            let kinds: Vec<_> = listed.items.iter().map(|e| e.kind.clone()).collect();
+            kinds.contains(&"project.deleted".to_owned()).then_some(kinds)
+        })
+        .await;
+    let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
+    assert_eq!((count("environment.created"), count("environment.deleted")), (3, 3), "{kinds:?}");
+    assert_eq!((count("compute.deleted"), count("operation.cancelled")), (1, 1), "{kinds:?}");
     let left = world.database.store().counters(caller.tenant).await.unwrap();
     assert!(left.contains(&("project".to_owned(), 1)), "{left:?}");
 }

@@ -56,9 +56,6 @@ sql! {
     /// How far it is; compare-and-set on the version.
     pub OPERATION_UPDATE = "UPDATE operations SET status = $4, steps = $5, error_code = $6, error_message = $7,
         started_at = $8, ended_at = $9, version = version + 1 WHERE tenant = $1 AND id = $2 AND version = $3";
-    /// Ends one that is overtaken by the removal of its compute.
-    pub OPERATION_OVERTAKE = "UPDATE operations SET status = 'cancelled', ended_at = $3, version = version + 1
-        WHERE tenant = $1 AND id = $2 AND ended_at IS NULL";
     /// Forgets operations that ended long ago.
     pub OPERATIONS_EXPIRE = "DELETE FROM operations WHERE ended_at < $1";
     /// No longer counts them; before they are forgotten.
