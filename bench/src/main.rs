@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let done = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["bare", file] => bare::serve(file),
         ["load", address, path, key, seconds] => load_only(address, path, key, seconds),
+        ["load-creates", address, key, seconds] => load_creates(address, key, seconds),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             for (name, what, _) in ROWS {
@@ -59,6 +60,16 @@ fn load_only(address: &str, path: &str, key: &str, seconds: &str) -> Result<()> 
     };
     let request = load::get(path, key);
     let outcome = load::run(load, |_, out| out.extend_from_slice(&request))?;
+    println!("{:.0}/s, p50 {} us, p99 {} us", outcome.rate, outcome.times_us.0, outcome.times_us.1);
+    Ok(())
+}
+
+/// Creates SSH keys for a while, for a profiler.
+fn load_creates(address: &str, key: &str, seconds: &str) -> Result<()> {
+    let seconds: u64 = seconds.parse().context("seconds")?;
+    // Numbers that an earlier load did not use.
+    let mut creates = rows::Creates::from(u64::from(std::process::id()) << 32);
+    let outcome = creates.ssh_keys(address.parse().context("an address and port")?, key, seconds * 1000)?;
     println!("{:.0}/s, p50 {} us, p99 {} us", outcome.rate, outcome.times_us.0, outcome.times_us.1);
     Ok(())
 }

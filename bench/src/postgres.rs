@@ -42,11 +42,11 @@ impl Postgres {
         Ok(output(self.client("psql").args(["-d", "postgres", "-qAtc", sql]))?.trim().to_owned())
     }
 
-    /// Transactions a second of pgbench with the statement by which the store lists computes: a page of 20 and the row
+    /// Transactions a second of pgbench with a statement by which the store lists computes: a page of 20 and the row
     /// that tells whether there is another, prepared, with `clients` connections.
-    pub fn pgbench(&self, clients: usize, seconds: u64) -> Result<f64> {
+    pub fn pgbench(&self, name: &str, clients: usize, seconds: u64) -> Result<f64> {
         let tenant = self.ask("SELECT tenant FROM computes LIMIT 1")?;
-        let mut text = Sql::all().find(|sql| sql.name == "COMPUTE_LIST").context("no such statement")?.text.to_owned();
+        let mut text = Sql::all().find(|sql| sql.name == name).context("no such statement")?.text.to_owned();
         for number in (5..=11).rev() {
             text = text.replace(&format!("${number}"), "NULL");
         }

@@ -84,9 +84,15 @@ pub fn bare(file: &Path) -> Result<(Running, SocketAddr)> {
     Ok((running, SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
-/// A port of the loopback address that was free a moment ago.
+/// Ports below those that the system gives to clients: the listener of one run is never in the way of another's connection.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A port of the loopback address that was free a moment ago, and the next one too.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let is_free = |port: u16| TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok();
+    let first = PORTS.start + u16::try_from(std::process::id() % u32::from(PORTS.end - PORTS.start))?;
+    let mut ports = (first..PORTS.end).chain(PORTS.start..first).step_by(2);
+    ports.find(|port| is_free(*port) && is_free(port + 1)).context("no free ports")
 }
 
 /// Runs a program to its end and hands back what it printed.

@@ -22,6 +22,7 @@ use crate::operation::end;
 use crate::plan::{Change, Plan, Price};
 use crate::region::unavailable;
 use crate::rehearse::Check;
+use crate::shown::ShownCompute;
 use crate::view::{ComputeView, json};
 use crate::{Cloud, fault};
 
@@ -107,7 +108,7 @@ impl Cloud {
         grant: &Grant<ComputeRead>,
         mut filter: store::compute::Filter,
         page: &Page,
-    ) -> Result<Listed<Compute>, Fault> {
+    ) -> Result<Listed<ShownCompute>, Fault> {
         let caller = grant.caller();
         let hidden = filter.project_id.is_some_and(|p| !caller.sees_project(p))
             || filter.environment_id.is_some_and(|e| caller.environment_id.is_some_and(|only| only != e));
@@ -116,7 +117,15 @@ impl Cloud {
         }
         filter.project_id = filter.project_id.or(caller.project_id);
         filter.environment_id = filter.environment_id.or(caller.environment_id);
-        self.store().computes(grant.tenant(), &filter, page).await.map_err(fault::store)
+        let tenant = grant.tenant();
+        // Most of a list did not change since it was last shown: then its rows are neither read nor rendered.
+        let listed = self.store().compute_editions(tenant, &filter, page).await.map_err(fault::store)?;
+        if let Some(items) = self.0.shown.all(&listed.items) {
+            return Ok(Listed { items, total: listed.total, more: listed.more });
+        }
+        let listed = self.store().computes(tenant, &filter, page).await.map_err(fault::store)?;
+        let items = listed.items.iter().map(|compute| self.0.shown.show(compute)).collect();
+        Ok(Listed { items, total: listed.total, more: listed.more })
     }
 
     /// A new compute; it is provisioned from then on.

@@ -25,6 +25,7 @@ pub mod region;
 pub mod rehearse;
 pub mod sequence;
 pub mod settings;
+pub mod shown;
 pub mod ssh_key;
 pub mod usage;
 pub mod view;
@@ -61,6 +62,7 @@ struct Inner {
     requests: usage::Requests,
     regions: Vec<(Region, Arc<dyn Driver>)>,
     running: Arc<idempotency::Running>,
+    shown: shown::Shown,
     work: Notify,
     looks: watch::Sender<usize>,
     pending: Notify,
@@ -104,6 +106,7 @@ impl Cloud {
             requests: usage::Requests::default(),
             regions,
             running: Arc::default(),
+            shown: shown::Shown::default(),
             work: Notify::new(),
             looks: watch::Sender::new(0),
             pending: Notify::new(),

@@ -18,6 +18,8 @@ const ROWS_MAX: u32 = 256;
 const LEASE: Duration = Duration::from_secs(5);
 /// Rows are looked for at least this often, for what other processes wrote.
 const POLL: Duration = Duration::from_millis(500);
+/// Between two batches that are not full: what is written meanwhile costs no transaction of its own.
+const PAUSE: Duration = Duration::from_millis(10);
 const LEASE_NAME: &str = "sequencer";
 
 impl Cloud {
@@ -29,6 +31,7 @@ impl Cloud {
                     let pause = self.clock().sleep(POLL);
                     tokio::select! { () = self.0.pending.notified() => {}, () = pause => {} }
                 }
+                Ok(count) if count < ROWS_MAX as usize => self.clock().sleep(PAUSE).await,
                 Ok(_) => {}
                 Err(StoreError::Missed { miss, .. }) if miss == OVERTAKEN => self.clock().sleep(POLL).await,
                 Err(error) => {

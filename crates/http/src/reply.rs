@@ -87,13 +87,23 @@ impl Reply {
         id: impl Fn(&T) -> String,
         view: impl Fn(&T) -> V,
     ) -> Self {
-        let mut data = String::with_capacity(512 * listed.items.len() + 2);
+        Self::listed_texts(listed, page, id, |item| text(&view(item)))
+    }
+
+    /// A part of a list was read, whose items' views are JSON texts already.
+    pub fn listed_texts<T, S: AsRef<str>>(
+        listed: &Listed<T>,
+        page: &Page,
+        id: impl Fn(&T) -> String,
+        text: impl Fn(&T) -> S,
+    ) -> Self {
+        let mut data = String::with_capacity(1024 * listed.items.len() + 2);
         data.push('[');
         for (i, item) in listed.items.iter().enumerate() {
             if i > 0 {
                 data.push(',');
             }
-            data.push_str(&text(&view(item)));
+            data.push_str(text(item).as_ref());
         }
         data.push(']');
         let meta = Meta {

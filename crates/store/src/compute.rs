@@ -11,8 +11,8 @@ use crate::convert::Model;
 use crate::error::Result;
 use crate::list::rows_max;
 use crate::project::STALE;
-use crate::value::Row;
-use crate::{Store, counter, params, sql};
+use crate::value::{Row, Value};
+use crate::{Sql, Store, counter, params, sql};
 
 /// The name is taken in the environment.
 pub const NAME_TAKEN: Miss = Miss("compute_name_taken");
@@ -37,52 +37,67 @@ macro_rules! residual {
     };
 }
 
-/// The page and the total of a list that one filter leads. `$2` comes before the page, so totals pass `~`.
+/// The page, its editions and the total of a list that one filter leads. `$2` comes before the page, so totals pass `~`.
 macro_rules! led {
-    ($list:ident, $count:ident, $from:expr) => {
-        led!($list, $count, $from, "c.id");
+    ($list:ident, $editions:ident, $count:ident, $from:expr) => {
+        led!($list, $editions, $count, $from, residual!(), "c.id");
     };
-    ($list:ident, $count:ident, $from:expr, $order:expr) => {
+    ($list:ident, $editions:ident, $count:ident, $from:expr, $residual:expr, $order:expr) => {
         sql! {
             /// A page of computes, led by one filter.
-            indexed pub $list = concat!("SELECT ", columns!(), $from, residual!(),
+            indexed pub $list = concat!("SELECT ", columns!(), $from, $residual,
+                " ORDER BY ", $order, " DESC LIMIT $3 OFFSET $4");
+            /// Which computes are on a page, and in which edition.
+            indexed pub $editions = concat!("SELECT c.id, c.version, c.updated_at", $from, $residual,
                 " ORDER BY ", $order, " DESC LIMIT $3 OFFSET $4");
             /// How many computes match, led by one filter.
-            indexed pub $count = concat!("SELECT COUNT(*) FROM (SELECT 1 ", $from, residual!(),
+            indexed pub $count = concat!("SELECT COUNT(*) FROM (SELECT 1 ", $from, $residual,
                 " LIMIT $3 OFFSET $4) AS matching");
         }
     };
 }
 
-led!(COMPUTE_LIST, COMPUTE_COUNT, " FROM computes c WHERE c.tenant = $1 AND c.id < $2 ");
+// Nothing is left to be filtered where no filter is given.
+led!(COMPUTE_LIST, COMPUTE_EDITIONS, COMPUTE_COUNT, " FROM computes c WHERE c.tenant = $1 AND c.id < $2 ", "", "c.id");
 led!(
     COMPUTE_LIST_STATUS,
+    COMPUTE_EDITIONS_STATUS,
     COMPUTE_COUNT_STATUS,
     " FROM computes c WHERE c.tenant = $1 AND c.status = $5 AND c.id < $2 "
 );
 led!(
     COMPUTE_LIST_REGION,
+    COMPUTE_EDITIONS_REGION,
     COMPUTE_COUNT_REGION,
     " FROM computes c WHERE c.tenant = $1 AND c.region = $6 AND c.id < $2 "
 );
 led!(
     COMPUTE_LIST_PROJECT,
+    COMPUTE_EDITIONS_PROJECT,
     COMPUTE_COUNT_PROJECT,
     " FROM computes c WHERE c.tenant = $1 AND c.project_id = $7 AND c.id < $2 "
 );
 led!(
     COMPUTE_LIST_ENVIRONMENT,
+    COMPUTE_EDITIONS_ENVIRONMENT,
     COMPUTE_COUNT_ENVIRONMENT,
     " FROM computes c WHERE c.tenant = $1 AND c.environment_id = $8 AND c.id < $2 "
 );
 led!(
     COMPUTE_LIST_LABEL,
+    COMPUTE_EDITIONS_LABEL,
     COMPUTE_COUNT_LABEL,
     " FROM compute_labels k JOIN computes c ON c.tenant = k.tenant AND c.id = k.compute_id
     WHERE k.tenant = $1 AND k.name = $10 AND k.value = $11 AND k.compute_id < $2 ",
+    residual!(),
     "k.compute_id"
 );
-led!(COMPUTE_LIST_NAME, COMPUTE_COUNT_NAME, " FROM computes c WHERE c.tenant = $1 AND c.name = $9 AND c.id < $2 ");
+led!(
+    COMPUTE_LIST_NAME,
+    COMPUTE_EDITIONS_NAME,
+    COMPUTE_COUNT_NAME,
+    " FROM computes c WHERE c.tenant = $1 AND c.name = $9 AND c.id < $2 "
+);
 
 sql! {
     /// One compute.
@@ -329,6 +344,40 @@ pub struct Filter {
     pub label: Option<(String, String)>,
 }
 
+/// A state of a compute: whatever is shown of it is the same as long as its edition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Edition {
+    /// The compute.
+    pub id: ComputeId,
+    /// Its version, which every change raises.
+    pub version: i64,
+    /// When it was changed, which tells two histories apart that a restored copy began.
+    pub updated_at: Timestamp,
+}
+
+impl From<&Compute> for Edition {
+    fn from(c: &Compute) -> Self {
+        Self { id: c.id, version: c.version, updated_at: c.updated_at }
+    }
+}
+
+/// The list, its editions and its total, led by the most selective filter.
+fn led_by(filter: &Filter) -> [&'static Sql; 3] {
+    match filter {
+        Filter { name: Some(_), .. } => [&COMPUTE_LIST_NAME, &COMPUTE_EDITIONS_NAME, &COMPUTE_COUNT_NAME],
+        Filter { label: Some(_), .. } => [&COMPUTE_LIST_LABEL, &COMPUTE_EDITIONS_LABEL, &COMPUTE_COUNT_LABEL],
+        Filter { environment_id: Some(_), .. } => {
+            [&COMPUTE_LIST_ENVIRONMENT, &COMPUTE_EDITIONS_ENVIRONMENT, &COMPUTE_COUNT_ENVIRONMENT]
+        }
+        Filter { project_id: Some(_), .. } => {
+            [&COMPUTE_LIST_PROJECT, &COMPUTE_EDITIONS_PROJECT, &COMPUTE_COUNT_PROJECT]
+        }
+        Filter { status: Some(_), .. } => [&COMPUTE_LIST_STATUS, &COMPUTE_EDITIONS_STATUS, &COMPUTE_COUNT_STATUS],
+        Filter { region: Some(_), .. } => [&COMPUTE_LIST_REGION, &COMPUTE_EDITIONS_REGION, &COMPUTE_COUNT_REGION],
+        _ => [&COMPUTE_LIST, &COMPUTE_EDITIONS, &COMPUTE_COUNT],
+    }
+}
+
 impl Store {
     /// One compute.
     pub async fn compute(&self, tenant: TenantId, id: ComputeId) -> Result<Option<Compute>> {
@@ -369,9 +418,28 @@ impl Store {
 
     /// A page of computes, newest first. The most selective filter given chooses the index.
     pub async fn computes(&self, tenant: TenantId, filter: &Filter, page: &Page) -> Result<Listed<Compute>> {
-        let f = filter;
-        let values = |before: &str, limit: i64, offset: i64| {
-            params![
+        let [list, _, count] = led_by(filter);
+        self.compute_page(tenant, filter, page, list, count, decode).await
+    }
+
+    /// The same page, of which only the editions are read.
+    pub async fn compute_editions(&self, tenant: TenantId, filter: &Filter, page: &Page) -> Result<Listed<Edition>> {
+        let [_, editions, count] = led_by(filter);
+        let decode = |row: &Row| Ok(Edition { id: row.id(0)?, version: row.int(1)?, updated_at: row.time(2)? });
+        self.compute_page(tenant, filter, page, editions, count, decode).await
+    }
+
+    async fn compute_page<T>(
+        &self,
+        tenant: TenantId,
+        f: &Filter,
+        page: &Page,
+        list: &'static Sql,
+        count: &'static Sql,
+        decode: fn(&Row) -> Result<T>,
+    ) -> Result<Listed<T>> {
+        let bind = |sql: &'static Sql, before: &str, limit: i64, offset: i64| {
+            let mut values: Vec<Value> = params![
                 tenant,
                 before,
                 limit,
@@ -383,16 +451,9 @@ impl Store {
                 f.name.as_deref(),
                 f.label.as_ref().map(|l| &*l.0),
                 f.label.as_ref().map(|l| &*l.1)
-            ]
-        };
-        let (list, count) = match f {
-            Filter { name: Some(_), .. } => (&COMPUTE_LIST_NAME, &COMPUTE_COUNT_NAME),
-            Filter { label: Some(_), .. } => (&COMPUTE_LIST_LABEL, &COMPUTE_COUNT_LABEL),
-            Filter { environment_id: Some(_), .. } => (&COMPUTE_LIST_ENVIRONMENT, &COMPUTE_COUNT_ENVIRONMENT),
-            Filter { project_id: Some(_), .. } => (&COMPUTE_LIST_PROJECT, &COMPUTE_COUNT_PROJECT),
-            Filter { status: Some(_), .. } => (&COMPUTE_LIST_STATUS, &COMPUTE_COUNT_STATUS),
-            Filter { region: Some(_), .. } => (&COMPUTE_LIST_REGION, &COMPUTE_COUNT_REGION),
-            _ => (&COMPUTE_LIST, &COMPUTE_COUNT),
+            ];
+            values.truncate(sql.parameters());
+            sql.bind(values)
         };
         let scope = match f {
             Filter { status: None, region: None, name: None, label: None, environment_id: Some(e), project_id: _ } => {
@@ -416,8 +477,8 @@ impl Store {
             Some(scope) if f.environment_id.is_none() || f.project_id.is_none() => {
                 counter::get(tenant, "compute", scope)
             }
-            _ => count.bind(values("~", i64::MAX, 0)),
+            _ => bind(count, "~", i64::MAX, 0),
         };
-        self.page(list.bind(values(page.before(), rows_max(page), page.offset())), total, page, decode).await
+        self.page(bind(list, page.before(), rows_max(page), page.offset()), total, page, decode).await
     }
 }

@@ -63,6 +63,11 @@ impl Sql {
         Statement { sql: self, params: params.into(), expect: Expect::Any, miss: crate::batch::Miss("") }
     }
 
+    /// How many values must be bound: the highest placeholder number.
+    pub(crate) fn parameters(&self) -> usize {
+        self.shape().parameters
+    }
+
     pub(crate) fn shape(&self) -> &Shape {
         self.shape.get_or_init(|| Shape::of(self.text))
     }

@@ -137,6 +137,11 @@ impl Block {
     }
 }
 
+/// Rows for which room is made in advance: most answers are one row or a short page.
+const ROWS_EXPECTED: usize = 8;
+/// Bytes of text for which room is made in advance.
+const TEXT_BYTES_EXPECTED: usize = 512;
+
 /// Builds a [`Block`] row by row.
 pub(crate) struct BlockBuilder {
     sql: &'static Sql,
@@ -146,7 +151,8 @@ pub(crate) struct BlockBuilder {
 
 impl BlockBuilder {
     pub(crate) fn new(sql: &'static Sql, columns: usize) -> Self {
-        let block = Block { places: Vec::new(), text: String::new(), blob: Vec::new() };
+        let places = Vec::with_capacity(columns * ROWS_EXPECTED);
+        let block = Block { places, text: String::with_capacity(TEXT_BYTES_EXPECTED), blob: Vec::new() };
         Self { sql, columns, block }
     }
 

@@ -150,7 +150,7 @@ async fn list(call: &Call) -> Result<Answer, CommitError> {
     };
     let listed = call.cloud().computes(&grant, filter, &page).await?;
     call.read(
-        Reply::listed(&listed, &page, |c| c.id.to_string(), |c| ComputeView::from(c))
+        Reply::listed_texts(&listed, &page, |c| c.id.to_string(), |c| c.text.clone())
             .of(call.query.parsed::<ProjectId>("project_id")),
     )
 }
