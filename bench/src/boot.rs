@@ -151,7 +151,7 @@ fn plain(words: impl Iterator<Item = String>) -> Vec<String> {
                 let id = word.trim_start_matches("socket,id=").split(',').next().unwrap_or_default();
                 format!("null,id={id}")
             } else if word.starts_with("stream,id=private") {
-                "hubport,id=private,hubid=1".to_owned()
+                "user,id=private,ipv6=off,restrict=on".to_owned()
             } else if word.starts_with("socket,id=outside") || word.starts_with("user,id=outside") {
                 "user,id=outside,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:PORT-10.0.2.15:22".to_owned()
             } else {
@@ -179,7 +179,7 @@ mod tests {
             plain(line.split_whitespace().map(str::to_owned)).join(" "),
             "-m 128M -chardev null,id=control -mon chardev=control,mode=control -chardev file,id=serial,path=/dev/stdout \
              -netdev user,id=outside,ipv6=off,restrict=on,hostfwd=tcp:127.0.0.1:PORT-10.0.2.15:22 \
-             -netdev hubport,id=private,hubid=1"
+             -netdev user,id=private,ipv6=off,restrict=on"
         );
     }
 }

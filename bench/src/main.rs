@@ -97,7 +97,10 @@ fn measure(names: &[&str]) -> Result<()> {
                 );
                 rows.extend(measured);
             }
-            Err(why) => failed.push(format!("{name}: {why:#}")),
+            Err(why) => {
+                shop.complaints().iter().for_each(|line| eprintln!("  {line}"));
+                failed.push(format!("{name}: {why:#}"));
+            }
         }
     }
     let table = ratio::table(&rows);
