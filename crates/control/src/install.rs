@@ -415,7 +415,8 @@ fn seal_canary(key: &[u8; 32], nonce: [u8; aead::NONCE_LEN]) -> Option<Vec<u8>> 
     Some(out)
 }
 
-fn opens_canary(key: &[u8; 32], kept: &[u8]) -> bool {
+/// Whether `key` is the master key that sealed a database's canary.
+pub fn opens_canary(key: &[u8; 32], kept: &[u8]) -> bool {
     let Some((nonce, body)) = kept.split_at_checked(aead::NONCE_LEN) else { return false };
     let (Ok(nonce), Some(key)) = (aead::Nonce::try_assume_unique_for_key(nonce), aead_key(key)) else { return false };
     let mut body = body.to_vec();

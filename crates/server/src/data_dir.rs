@@ -163,25 +163,29 @@ impl DataDir {
         self.path.join("keys").join("master")
     }
 
-    /// Reads the master key; makes one when there is none and no file is named. Whether the database was sealed with
-    /// it is checked when the database is opened.
-    pub fn master_key(&self, named: Option<&Path>, entropy: &dyn Entropy) -> Result<[u8; MASTER_KEY_BYTES]> {
+    /// Reads the master key; `None` when no file is named and there is none in the folder. Whether a database was
+    /// sealed with it is for whoever opens the database to ask.
+    pub fn master_key(&self, named: Option<&Path>) -> Result<Option<[u8; MASTER_KEY_BYTES]>> {
         let own = self.master_key_path();
         let path = named.unwrap_or(&own);
         match read_key(path) {
-            Ok(key) => Ok(key),
-            Err(e) if named.is_none() && is_not_found(&e) => {
-                let mut key = [0; MASTER_KEY_BYTES];
-                entropy.fill(&mut key);
-                write_key(path, &key).map_err(|e| anyhow::anyhow!(way_out(&e, path)))?;
-                Ok(key)
-            }
+            Ok(key) => Ok(Some(key)),
+            Err(e) if named.is_none() && is_not_found(&e) => Ok(None),
             Err(e) if is_not_found(&e) => bail!(
                 "there is no master key file {}; make one with `openssl rand -hex 32`, mode 0600, the same for all replicas",
                 path.display()
             ),
             Err(e) => Err(e),
         }
+    }
+
+    /// Makes a master key in the folder: only for a database that was not sealed yet.
+    pub fn make_master_key(&self, entropy: &dyn Entropy) -> Result<[u8; MASTER_KEY_BYTES]> {
+        let path = self.master_key_path();
+        let mut key = [0; MASTER_KEY_BYTES];
+        entropy.fill(&mut key);
+        write_key(&path, &key).map_err(|e| anyhow::anyhow!(way_out(&e, &path)))?;
+        Ok(key)
     }
 }
 
@@ -286,18 +290,20 @@ mod tests {
     fn the_master_key_is_made_once_and_guarded() {
         let parent = tempfile::tempdir().unwrap();
         let dir = opened(parent.path());
-        assert_eq!(dir.master_key(None, &Sevens).unwrap(), [7; 32]);
+        assert_eq!(dir.master_key(None).unwrap(), None);
+        assert_eq!(dir.make_master_key(&Sevens).unwrap(), [7; 32]);
+        assert_eq!(dir.master_key(None).unwrap(), Some([7; 32]));
         let path = dir.master_key_path();
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         std::fs::write(&path, "08".repeat(32)).unwrap();
-        assert_eq!(dir.master_key(None, &Sevens).unwrap(), [8; 32]);
+        assert_eq!(dir.master_key(None).unwrap(), Some([8; 32]));
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
-        assert!(dir.master_key(None, &Sevens).unwrap_err().to_string().contains("chmod 600"));
+        assert!(dir.master_key(None).unwrap_err().to_string().contains("chmod 600"));
         let none = parent.path().join("none");
-        assert!(dir.master_key(Some(&none), &Sevens).unwrap_err().to_string().contains("no master key file"));
+        assert!(dir.master_key(Some(&none)).unwrap_err().to_string().contains("no master key file"));
         let short = parent.path().join("short");
         std::fs::write(&short, "abc").unwrap();
         std::fs::set_permissions(&short, PermissionsExt::from_mode(0o600)).unwrap();
-        assert!(dir.master_key(Some(&short), &Sevens).unwrap_err().to_string().contains("64 hexadecimal digits"));
+        assert!(dir.master_key(Some(&short)).unwrap_err().to_string().contains("64 hexadecimal digits"));
     }
 }

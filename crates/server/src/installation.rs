@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nephos_control::settings::Settings;
 use nephos_control::{Cloud, Parts};
 use nephos_driver::Driver;
@@ -76,6 +76,15 @@ pub fn qemu_options(config: &Config, data_dir: &Path) -> Options {
     Options { stop_deadline_ms: u64::from(config.stop_deadline_s.0) * 1_000, ..Options::new(data_dir) }
 }
 
+/// A database was sealed with a key that is not there: another one could open nothing.
+pub fn lost_master_key(dir: &DataDir) -> String {
+    format!(
+        "the database was sealed with a master key, and {} is not there: put the one that belongs to it there (mode \
+         0600), or name its file with --master-key-file",
+        dir.master_key_path().display()
+    )
+}
+
 impl Installation {
     /// Opens everything. The caller holds the folder's lock for as long as this lives.
     pub async fn open(
@@ -85,7 +94,7 @@ impl Installation {
         entropy: Arc<dyn Entropy>,
         purpose: Purpose,
     ) -> Result<Self> {
-        let master_key = dir.master_key(config.master_key_file.as_deref(), &*entropy)?;
+        let found_key = dir.master_key(config.master_key_file.as_deref())?;
         let store = open_store(config, Some(&database_file(dir))).await?;
         let migrated = store
             .migrate(nephos_store::MIGRATIONS, clock.now().micros())
@@ -94,6 +103,11 @@ impl Installation {
         if migrated.from != migrated.to {
             tracing::info!(from = migrated.from, to = migrated.to, backup = ?migrated.backup, "the database's schema is up to date");
         }
+        let master_key = match found_key {
+            Some(key) => key,
+            None if store.canary().await?.is_some() => bail!(lost_master_key(dir)),
+            None => dir.make_master_key(&*entropy)?,
+        };
         let backups_dir = dir.path().join("backups");
         if purpose == Purpose::Serve {
             remove_partial_copies(&backups_dir);

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use nephos_control::install::{MasterKeyError, opens_canary};
 use nephos_model::{Clock, Entropy};
 use nephos_store::{SqliteOptions, Store};
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::data_dir::{DataDir, Locked};
+use crate::data_dir::{DataDir, Locked, MASTER_KEY_BYTES};
 use crate::installation::{self, Installation, Purpose};
 use crate::output;
 
@@ -51,7 +52,9 @@ pub async fn restore(
     let (trial, candidate) = (with_ending(&database, ".trial"), with_ending(&database, ".restoring"));
     remove_with_companions(&trial)?;
     remove_with_companions(&candidate)?;
-    let proved = prove(file, &trial, &candidate, &*clock).await;
+    // Before anything is put in place: without its key the database would be of no use.
+    let key = dir.master_key(config.master_key_file.as_deref())?;
+    let proved = prove(file, &trial, &candidate, &dir, key, &*clock).await;
     remove_with_companions(&trial)?;
     if proved.is_err() {
         remove_with_companions(&candidate)?;
@@ -60,7 +63,7 @@ pub async fn restore(
     let kept = if database.exists() { Some(put_aside(&dir, &database, &*clock)?) } else { None };
     std::fs::rename(&candidate, &database).with_context(|| format!("{} can't be written", database.display()))?;
     File::open(dir.path()).and_then(|folder| folder.sync_all()).context("the data folder can't be synced")?;
-    // Says now, not at the next start, when the master key does not fit.
+    // Says now, not at the next start, when anything else is wrong.
     let opened = Installation::open(config, &dir, clock, entropy, Purpose::Administer).await;
     match opened {
         Ok(installation) => installation.close().await,
@@ -69,20 +72,41 @@ pub async fn restore(
     Ok(json!({"restored": file, "schema_version": version, "replaced_copy": kept}))
 }
 
-/// Opens a trial copy of the file: it must be whole, ours, and not newer than this program. What is put in place is a
-/// fresh copy of that one, a single file, because an open database has more than one.
-async fn prove(file: &Path, trial: &Path, candidate: &Path, clock: &dyn Clock) -> Result<i64> {
+/// Opens a trial copy of the file: it must be whole, ours, not newer than this program, and sealed with the master key
+/// that is there. What is put in place is a fresh copy of that one, a single file, because an open database has more
+/// than one.
+async fn prove(
+    file: &Path,
+    trial: &Path,
+    candidate: &Path,
+    dir: &DataDir,
+    key: Option<[u8; MASTER_KEY_BYTES]>,
+    clock: &dyn Clock,
+) -> Result<i64> {
     std::fs::copy(file, trial).with_context(|| format!("{} can't be copied to {}", file.display(), trial.display()))?;
     let ours = || format!("{} is no copy of a nephos database", file.display());
     let store = Store::open_sqlite(trial, SqliteOptions::default()).await.with_context(ours)?;
     let migrated = store.migrate(nephos_store::MIGRATIONS, clock.now().micros()).await.with_context(ours);
     let copied = match migrated {
-        Ok(migrated) if migrated.from > 0 => store.backup_to(candidate).await.map(|()| migrated.to).map_err(Into::into),
+        Ok(migrated) if migrated.from > 0 => match unsealed(&store, dir, key).await {
+            Ok(()) => store.backup_to(candidate).await.map(|()| migrated.to).map_err(Into::into),
+            Err(e) => Err(e),
+        },
         Ok(_) => Err(anyhow::anyhow!("{}: it has no schema of this program", ours())),
         Err(e) => Err(e),
     };
     store.close().await;
     copied
+}
+
+/// Whether the master key that is there belongs to a database.
+async fn unsealed(store: &Store, dir: &DataDir, key: Option<[u8; MASTER_KEY_BYTES]>) -> Result<()> {
+    match (store.canary().await?, key) {
+        (None, _) => Ok(()),
+        (Some(_), None) => bail!(installation::lost_master_key(dir)),
+        (Some(canary), Some(key)) if opens_canary(&key, &canary) => Ok(()),
+        (Some(_), Some(_)) => bail!(MasterKeyError::Other),
+    }
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

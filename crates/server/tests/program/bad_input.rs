@@ -111,8 +111,15 @@ fn another_master_key_is_refused() {
     let (code, log) = refused(&place, &[]);
     assert_eq!(code, Some(1));
     assert!(log.contains("master key"), "{log}");
-    std::fs::write(&key, good).unwrap();
+    std::fs::write(&key, &good).unwrap();
     place.serve(&[]).stop();
+
+    // A lost key is not replaced by another one, which could open nothing.
+    std::fs::remove_file(&key).unwrap();
+    let (code, log) = refused(&place, &[]);
+    assert_eq!(code, Some(1));
+    assert!(log.contains("keys/master") && log.contains("put"), "{log}");
+    assert!(!key.exists(), "{log}");
 }
 
 #[test]

@@ -133,6 +133,16 @@ fn the_database_is_copied_while_the_server_runs_and_put_back_when_it_does_not() 
     let restored = place.run(&["restore", copy, "--force", "--output", "json"]);
     assert!(restored.ok, "{}", restored.err);
     assert!(std::path::Path::new(restored.json()["replaced_copy"].as_str().unwrap()).is_file());
+
+    // Elsewhere it needs the master key that belongs to it: nothing is put in place, and no other key is made.
+    let elsewhere = Place::new();
+    let keyless = elsewhere.run(&["restore", copy]);
+    assert!(!keyless.ok && keyless.err.contains("keys/master"), "{}", keyless.err);
+    let other = elsewhere.data_dir();
+    assert!(!other.join("keys/master").exists() && !other.join("nephos.db").exists(), "{}", keyless.err);
+    std::fs::copy(place.data_dir().join("keys/master"), other.join("keys/master")).unwrap();
+    let keyed = elsewhere.run(&["restore", copy]);
+    assert!(keyed.ok, "{}", keyed.err);
     let server = place.serve(&[]);
     assert_eq!(server.get("/v1/projects", Some(&key)).0, 200);
 }

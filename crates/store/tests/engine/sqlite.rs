@@ -17,6 +17,20 @@ async fn open(folder: &Path) -> nephos_store::Result<Store> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_database_is_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    store.migrate(SCHEMA, 0).await.unwrap();
+    store.write((0..500).map(|n| thing(&format!("t{n}"), 1)).collect()).await.unwrap();
+    let log = folder.path().join("state.db-wal");
+    assert!(std::fs::metadata(&log).unwrap().len() > 0);
+    store.close().await;
+    // The store is still held, and its readers with it, as by a server that ends.
+    assert_eq!(std::fs::metadata(&log).map_or(0, |log| log.len()), 0, "the log is folded into the file");
+    drop(store);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_are_grouped() {
     let database = database(Engine::Sqlite).await;
     let before = database.store().counts();

@@ -41,7 +41,12 @@ pub(super) fn run(connection: Connection, queue: &Queue<Job>, counters: &Counter
             }
         }
     }
-    // Closing the last connection folds the log into the file; this one is the last that can write.
+    // Closing alone would not fold the log: readers may hold their connections longer, and can't write it.
+    match writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
+        Ok(0) => {}
+        Ok(_) => tracing::info!("a read under way kept the log beside the database; the next start takes it up"),
+        Err(error) => tracing::warn!(%error, "the log was not folded into the database; the next start takes it up"),
+    }
     if let Err((_, error)) = writer.connection.close() {
         tracing::warn!(%error, "the database was not closed cleanly");
     }
