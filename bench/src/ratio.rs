@@ -35,10 +35,12 @@ pub enum Target {
     Least(f64),
     /// At most this.
     Most(f64),
+    /// Nothing: the figure explains another one.
+    Unset,
 }
 
 /// One line of the table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
     /// What was measured.
     pub what: &'static str,
@@ -64,12 +66,14 @@ impl Row {
         Self { what, figure: ours.median(), target, ours: ours.text(unit), theirs: String::new() }
     }
 
-    /// Whether the target is reached.
-    pub fn holds(&self) -> bool {
-        match self.target {
+    /// What the table says of the target.
+    fn verdict(&self) -> &'static str {
+        let holds = match self.target {
             Target::Least(least) => self.figure >= least,
             Target::Most(most) => self.figure <= most,
-        }
+            Target::Unset => return "",
+        };
+        if holds { "reached" } else { "MISSED" }
     }
 }
 
@@ -95,8 +99,9 @@ pub fn table(rows: &[Row]) -> String {
         let target = match row.target {
             Target::Least(least) => format!("≥ {}", short(least)),
             Target::Most(most) => format!("≤ {}", short(most)),
+            Target::Unset => String::new(),
         };
-        let verdict = if row.holds() { "reached" } else { "MISSED" };
+        let verdict = row.verdict();
         // Writing into memory can't fail.
         let _ = writeln!(
             text,
@@ -129,7 +134,8 @@ mod tests {
     fn a_row_compares_medians() {
         let sides = [vec![3.0, 1.0, 2.0], vec![4.0, 4.0, 100.0]].map(|v| Values::new(v).unwrap());
         let row = Row::ratio("r", "/s", &sides, Target::Least(0.5));
-        assert!(row.holds());
+        assert_eq!(Row { target: Target::Least(0.51), ..row.clone() }.verdict(), "MISSED");
+        assert_eq!(Row { target: Target::Unset, ..row.clone() }.verdict(), "");
         assert_eq!(
             table(&[row]).lines().last(),
             Some("| r | 0.50 | ≥ 0.50 | reached | 2.00 /s (1.00 to 3.00) | 4.00 /s (4.00 to 100) |")

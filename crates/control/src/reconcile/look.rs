@@ -1,0 +1,302 @@
+//! One look at one living compute: the moves that bring it to its wish, and the one batch that writes what came of them.
+//!
+//! What to do is decided in [`super::next`]; who looks when, in [`super`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nephos_driver::{Driver, DriverError, Goal, Halt, Machine, Seen};
+use nephos_model::Timestamp;
+use nephos_model::compute::{Compute, Status, Wish};
+use nephos_model::fault::Code;
+use nephos_model::image::Image;
+use nephos_model::operation::{Kind, Operation, Status as OperationStatus};
+use nephos_model::tenant::{Mode, TenantId};
+use nephos_store as store;
+use nephos_store::{Batch, StoreError};
+use tracing::{info, warn};
+
+use super::next::{Step, Wished, next};
+use super::{LookError, Looked, machine};
+use crate::Cloud;
+use crate::operation::{end, reach};
+use crate::plan::After;
+use crate::view::{ComputeView, json};
+
+/// Moves in one look, at most.
+const MOVES_MAX: u32 = 8;
+/// A compute that ran this long does not count as dying in a row.
+const LIVED: Duration = Duration::from_secs(10 * 60);
+
+/// One look at one living compute.
+pub(super) struct Look<'a> {
+    pub(super) cloud: &'a Cloud,
+    pub(super) tenant: TenantId,
+    pub(super) mode: Mode,
+    pub(super) ahead: Duration,
+    pub(super) driver: Arc<dyn Driver>,
+    pub(super) image: Image,
+}
+
+/// The operation under way, with the version of its row.
+pub(super) type MaybeOperation = Option<(Operation, i64)>;
+
+impl Look<'_> {
+    fn now(&self) -> Timestamp {
+        self.cloud.clock().now().plus(self.ahead)
+    }
+
+    /// A tenant's time as the wall has it.
+    fn wall(&self, at: Timestamp) -> Timestamp {
+        at.minus(self.ahead)
+    }
+
+    /// Observes, decides and moves until the compute is as wished or must be waited for.
+    pub(super) async fn run(&self, mut compute: Compute, mut operation: MaybeOperation) -> Result<Looked, LookError> {
+        let mut report = self.driver.observe(&self.machine(&compute)).await?;
+        for _ in 0..MOVES_MAX {
+            if let Some(notes) = report.notes.take() {
+                compute.notes = Some(notes.0);
+            }
+            let now = self.now();
+            let wished = self.wished(&compute, operation.as_ref(), now);
+            let goal = match next(&wished, &report.seen, now) {
+                Step::Look(at) => return self.save(compute, operation, self.wall(at)).await,
+                Step::Settle => return self.settle(compute, operation, &report.seen).await,
+                Step::Stopped => {
+                    compute.wish = Wish::Stopped;
+                    compute.reason = Some("The guest shut itself down.".to_owned());
+                    return self.settle(compute, operation, &report.seen).await;
+                }
+                Step::Fail(why) => return self.fail(compute, operation, Code::Conflict, why).await,
+                Step::Restart(goal) => {
+                    compute.restarts = wished.deaths + 1;
+                    if wished.was_running {
+                        let Seen::Stopped { why: Halt::Died(why) } = &report.seen else { return Ok(Looked::Again) };
+                        compute.status = Status::Starting;
+                        compute.reason = Some(format!("It stopped by itself ({why}) and is restarted by its policy."));
+                        compute.address = None;
+                        compute.boots += 1;
+                    }
+                    goal_of(&compute, goal)
+                }
+                Step::Converge(goal) => goal,
+            };
+            // What was counted and noted must be durable before the host is changed.
+            let begun = Self::begun(&mut operation, &compute, goal, now);
+            match self.write_progress(&mut compute, &mut operation, begun).await? {
+                Wrote::Done => {}
+                Wrote::Overtaken => return Ok(Looked::Again),
+            }
+            report = match self.driver.converge(&self.machine(&compute), goal).await {
+                Ok(report) => report,
+                Err(DriverError::Refused(why)) => return self.fail(compute, operation, Code::Conflict, why).await,
+                Err(DriverError::NoCapacity(why)) => {
+                    return self.fail(compute, operation, Code::CapacityUnavailable, why).await;
+                }
+                Err(error) => return Err(error.into()),
+            };
+        }
+        self.save(compute, operation, self.cloud.clock().now()).await
+    }
+
+    fn machine(&self, compute: &Compute) -> Machine {
+        machine(compute, self.image.clone(), self.now())
+    }
+
+    fn wished(&self, compute: &Compute, operation: Option<&(Operation, i64)>, now: Timestamp) -> Wished {
+        let never = Timestamp::from_micros(i64::MAX);
+        let deadline = self.cloud.settings().stop_deadline;
+        let stopping = operation.and_then(|(o, _)| {
+            let step = o.steps.iter().find(|s| s.name == "shut_down" && s.ended_at.is_none())?;
+            step.started_at
+        });
+        let cancelled =
+            (compute.operation_id.is_none() && compute.status == Status::Stopping).then_some(compute.updated_at);
+        Wished {
+            wish: compute.wish,
+            boot: compute.boots,
+            was_running: compute.status == Status::Running,
+            policy: compute.restart_policy,
+            deaths: if compute.status == Status::Running && lived(compute, now) { 0 } else { compute.restarts },
+            force_at: stopping.or(cancelled).map_or(never, |since| since.plus(deadline)),
+        }
+    }
+
+    /// The operation's step that a move belongs to is under way.
+    fn begun(operation: &mut MaybeOperation, compute: &Compute, goal: Goal, now: Timestamp) -> bool {
+        let Some((operation, _)) = operation.as_mut() else { return false };
+        let step = match goal {
+            Goal::Stopped { .. } => "shut_down",
+            Goal::Running { .. } if operation.kind == Kind::ComputeCreate && compute.notes.is_none() => "prepare",
+            Goal::Running { .. } => "boot",
+        };
+        reach(operation, step, now)
+    }
+
+    async fn write_progress(
+        &self,
+        compute: &mut Compute,
+        operation: &mut MaybeOperation,
+        begun: bool,
+    ) -> Result<Wrote, LookError> {
+        let mut batch = Batch::from(store::compute::update(self.tenant, compute));
+        if let (true, Some((operation, version))) = (begun, operation.as_mut()) {
+            batch.push(store::operation::update(self.tenant, operation, *version));
+            *version += 1;
+        }
+        match self.cloud.store().write(batch).await {
+            Ok(_) => {
+                compute.version += 1;
+                Ok(Wrote::Done)
+            }
+            Err(StoreError::Missed { .. }) => Ok(Wrote::Overtaken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// On the way: what is known is kept, look again at `at` (the wall's time).
+    async fn save(
+        &self,
+        mut compute: Compute,
+        mut operation: MaybeOperation,
+        at: Timestamp,
+    ) -> Result<Looked, LookError> {
+        let booting = compute.wish == Wish::Running && compute.notes.is_some();
+        let begun = match operation.as_mut() {
+            Some((o, _)) if booting && o.kind == Kind::ComputeCreate => reach(o, "boot", self.now()),
+            _ => false,
+        };
+        match self.write_progress(&mut compute, &mut operation, begun).await? {
+            Wrote::Done => Ok(Looked::Later(at, 0)),
+            Wrote::Overtaken => Ok(Looked::Again),
+        }
+    }
+
+    /// It is as wished: status, address, meter, event and the operation's end in one batch.
+    async fn settle(&self, mut compute: Compute, operation: MaybeOperation, seen: &Seen) -> Result<Looked, LookError> {
+        let now = self.now();
+        let idle = Looked::Later(store::work::IDLE, 0);
+        let status = match seen {
+            Seen::Running { address, ssh_host_key, .. } => {
+                compute.address = Some(address.clone());
+                compute.ssh_host_key = ssh_host_key.clone().or(compute.ssh_host_key);
+                compute.reason = None;
+                Status::Running
+            }
+            // What failed stays so until somebody acts on it.
+            _ if compute.status == Status::Failed => Status::Failed,
+            _ => {
+                compute.address = None;
+                Status::Stopped
+            }
+        };
+        if compute.status == status && operation.is_none() {
+            return match self.write_progress(&mut compute, &mut None, false).await? {
+                Wrote::Done => Ok(idle),
+                Wrote::Overtaken => Ok(Looked::Again),
+            };
+        }
+        if status == Status::Running {
+            compute.started_at = Some(now);
+        }
+        let event = if status == Status::Running { "compute.running" } else { "compute.stopped" };
+        self.finish(compute, operation, status, event, None, now).await
+    }
+
+    /// It can't be as wished: the reason is for people.
+    pub(super) async fn fail(
+        &self,
+        mut compute: Compute,
+        operation: MaybeOperation,
+        code: Code,
+        why: String,
+    ) -> Result<Looked, LookError> {
+        warn!(compute = %compute.id, why, "a compute failed");
+        compute.wish = Wish::Stopped;
+        compute.reason = Some(why.clone());
+        compute.address = None;
+        let now = self.now();
+        self.finish(compute, operation, Status::Failed, "compute.failed", Some((code, why)), now).await
+    }
+
+    async fn finish(
+        &self,
+        mut compute: Compute,
+        operation: MaybeOperation,
+        status: Status,
+        event: &'static str,
+        error: Option<(Code, String)>,
+        now: Timestamp,
+    ) -> Result<Looked, LookError> {
+        let cloud = self.cloud;
+        compute.status = status;
+        compute.operation_id = None;
+        compute.updated_at = now;
+        let request_id = operation.as_ref().map(|(o, _)| o.request_id.clone());
+        let mut batch = Batch::from(store::compute::update(self.tenant, &compute));
+        batch.extend(self.meter(&compute, now));
+        let of = (compute.project_id, compute.environment_id);
+        let data = json(&ComputeView::from(&compute));
+        batch.push(cloud.system_event(self.tenant, event, compute.id.to_string(), of, data, request_id, now));
+        let mut ended = None;
+        if let Some((mut operation, version)) = operation.filter(|(o, _)| !o.status.ended()) {
+            let status = if error.is_some() { OperationStatus::Failed } else { OperationStatus::Succeeded };
+            end(&mut operation, status, error, now);
+            batch.push(store::operation::update(self.tenant, &operation, version));
+            batch.push(cloud.operation_event(self.tenant, &operation, now));
+            ended = Some(operation.id);
+        }
+        match cloud.store().write(batch).await {
+            Ok(_) => {
+                info!(compute = %compute.id, status = %compute.status, "a compute settled");
+                cloud.wake(&After { operation: ended, ..After::default() });
+                Ok(Looked::Later(store::work::IDLE, 0))
+            }
+            Err(StoreError::Missed { .. }) => Ok(Looked::Again),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// From now on its running or its stopped time is metered; one that never ran is not.
+    fn meter(&self, compute: &Compute, now: Timestamp) -> Vec<store::Statement> {
+        if compute.started_at.is_none() {
+            return Vec::new();
+        }
+        let price = self.cloud.size(&compute.size);
+        let running = compute.status == Status::Running;
+        let microunits_per_hour = match (self.mode, price) {
+            (Mode::Test, _) | (_, None) => 0,
+            (Mode::Live, Some(size)) if running => size.running_microunits_per_hour,
+            (Mode::Live, Some(size)) => size.stopped_microunits_per_hour,
+        };
+        let meter = store::meter::Meter {
+            resource_id: compute.id,
+            project_id: compute.project_id,
+            environment_id: compute.environment_id,
+            item: if running { "compute.running" } else { "compute.stopped" },
+            size: &compute.size,
+            region: &compute.region,
+            microunits_per_hour,
+        };
+        store::meter::turn(self.tenant, &meter, now.secs(), &format!("v{}", compute.version)).into()
+    }
+}
+
+enum Wrote {
+    Done,
+    Overtaken,
+}
+
+/// Whether a compute ran long enough that its next death is the first of a new row.
+fn lived(compute: &Compute, now: Timestamp) -> bool {
+    compute.started_at.is_some_and(|at| now.since(at) >= LIVED)
+}
+
+/// A restart goes to the boot that was just counted.
+fn goal_of(compute: &Compute, goal: Goal) -> Goal {
+    match goal {
+        Goal::Running { .. } => Goal::Running { boot: compute.boots },
+        stop @ Goal::Stopped { .. } => stop,
+    }
+}
