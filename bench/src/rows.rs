@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -155,6 +156,8 @@ fn list_postgres(shop: &Workshop) -> Result<Vec<Row>> {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     // A socket's path is short, so it can't lie below the results.
     let folder = TempDir::new()?;
+    // A server that root starts runs as another user, who has to reach it.
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
     let postgres = Postgres::start(&repository, folder.path().join("pg"))?;
     let installation = Installation::new(
         &shop.binary,
