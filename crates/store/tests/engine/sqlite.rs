@@ -198,10 +198,13 @@ async fn what_was_answered_survives_a_kill() {
 async fn a_folder_without_rights_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     write_only_where_allowed();
-    let folder = tempfile::tempdir().unwrap();
-    let store = open(folder.path()).await.unwrap();
+    let first = tempfile::tempdir().unwrap();
+    let store = open(first.path()).await.unwrap();
     store.migrate(SCHEMA, 0).await.unwrap();
     store.close().await;
+    // A copy, since within one process SQLite takes up a file again that it had open with more rights.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(first.path().join("state.db"), folder.path().join("state.db")).unwrap();
     std::fs::create_dir(folder.path().join("empty")).unwrap();
     let lock = |path: &Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     lock(&folder.path().join("state.db"), 0o444);
