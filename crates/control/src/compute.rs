@@ -23,7 +23,7 @@ use crate::plan::{Change, Plan, Price};
 use crate::region::unavailable;
 use crate::rehearse::Check;
 use crate::shown::ShownCompute;
-use crate::view::{ComputeView, json};
+use crate::view::{ComputeView, OperationView, json};
 use crate::{Cloud, fault};
 
 /// The environment of a compute when none is named.
@@ -445,9 +445,11 @@ impl Cloud {
         let Some(id) = compute.operation_id else { return Ok(()) };
         let found = self.store().operation(grant.tenant(), id).await.map_err(fault::store)?;
         if let Some((mut under_way, version)) = found.filter(|(o, _)| !o.status.ended()) {
+            let before = json(&OperationView::from(&under_way));
             end(&mut under_way, OperationStatus::Cancelled, None, now);
             plan.write([store::operation::update(grant.tenant(), &under_way, version)]);
             let change = crate::operation::change("operation.cancelled", "compute.delete", &under_way, 200);
+            let change = Change { before: Some(before), ..change };
             self.announce(plan, grant, now, &change);
             plan.after.operation = Some(id);
         }

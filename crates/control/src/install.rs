@@ -2,7 +2,7 @@
 //! the admin socket is the operator.
 
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{AuditId, EventId, Id, IdMint, KeyId, MemberId, RequestId, UserId, WorkspaceId};
+use nephos_model::id::{AuditId, Id, IdMint, KeyId, MemberId, RequestId, UserId, WorkspaceId};
 use nephos_model::key::Secret;
 use nephos_model::name::Title;
 use nephos_model::page::{Listed, Page};
@@ -13,7 +13,6 @@ use nephos_model::workspace::{Member, Workspace};
 use nephos_model::{Fault, Timestamp, api_key::ApiKey, event::Actor};
 use nephos_store as store;
 use nephos_store::audit::NewAudit;
-use nephos_store::event::NewEvent;
 use nephos_store::tenant::Tenant;
 use nephos_store::{Batch, StoreError};
 use ring::aead;
@@ -322,20 +321,7 @@ impl Cloud {
         change: Change,
     ) {
         let request_id = request.raw().to_uuid();
-        batch.push(store::event::insert(
-            tenant,
-            NewEvent {
-                id: self.id::<EventId>(),
-                kind: change.event,
-                resource_id: change.resource_id.clone(),
-                project_id: change.project_id,
-                environment_id: change.environment_id,
-                data: change.after.clone().unwrap_or_else(|| "null".to_owned()),
-                actor: Actor::Operator,
-                request_id: Some(request_id.clone()),
-                created_at: now,
-            },
-        ));
+        batch.push(self.event_of(tenant, &change, Actor::Operator, Some(request_id.clone()), now));
         batch.push(store::audit::insert(
             tenant,
             NewAudit {

@@ -66,6 +66,7 @@ struct Inner {
     work: Notify,
     looks: watch::Sender<usize>,
     pending: Notify,
+    numbered: watch::Sender<u64>,
     operations: broadcast::Sender<nephos_model::id::OperationId>,
     owner: String,
 }
@@ -110,6 +111,7 @@ impl Cloud {
             work: Notify::new(),
             looks: watch::Sender::new(0),
             pending: Notify::new(),
+            numbered: watch::Sender::new(0),
             operations: broadcast::channel(OPERATION_NEWS_MAX).0,
             owner,
         }))

@@ -104,6 +104,7 @@ impl Cloud {
             let message = format!("An operation of the kind {} can't be cancelled.", operation.kind.as_str());
             return Err(Fault::conflict(Detail::new("not_cancellable", message).resource(id)));
         };
+        let before = json(&OperationView::from(&operation));
         end(&mut operation, Status::Cancelled, None, now);
         let mut plan = Plan::new(operation).of(compute.project_id, Some(compute.environment_id));
         plan.write([store::operation::update(tenant, &plan.value, version)]);
@@ -118,7 +119,8 @@ impl Cloud {
         plan.write([store::work::want(tenant, stopped.id, &stopped.region, self.clock().now())]);
         plan.after.work = true;
         plan.after.operation = Some(id);
-        let change = change("operation.cancelled", "operation.cancel", &plan.value, 202);
+        let change =
+            Change { before: Some(before), ..change("operation.cancelled", "operation.cancel", &plan.value, 202) };
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
     }

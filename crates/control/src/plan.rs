@@ -4,9 +4,8 @@
 use nephos_model::Fault;
 use nephos_model::Timestamp;
 use nephos_model::fault::Detail;
-use nephos_model::id::{AuditId, EnvironmentId, EventId, OperationId, ProjectId};
+use nephos_model::id::{AuditId, EnvironmentId, OperationId, ProjectId};
 use nephos_store::audit::NewAudit;
-use nephos_store::event::NewEvent;
 use nephos_store::{Batch, Statement, StoreError};
 
 use crate::caller::Grant;
@@ -141,21 +140,8 @@ impl Cloud {
 
     /// Adds a change's event to the plan: for what changes along with the resource whose audit row tells of it.
     pub(crate) fn announce<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: &Change) {
-        let data = change.after.clone().or_else(|| change.before.clone()).unwrap_or_else(|| "null".to_owned());
-        plan.batch.push(nephos_store::event::insert(
-            grant.tenant(),
-            NewEvent {
-                id: self.id::<EventId>(),
-                kind: change.event,
-                resource_id: change.resource_id.clone(),
-                project_id: change.project_id,
-                environment_id: change.environment_id,
-                data,
-                actor: grant.caller().actor(),
-                request_id: Some(nephos_model::id::Id::raw(grant.request().id).to_uuid()),
-                created_at: now,
-            },
-        ));
+        let request_id = nephos_model::id::Id::raw(grant.request().id).to_uuid();
+        plan.batch.push(self.event_of(grant.tenant(), change, grant.caller().actor(), Some(request_id), now));
     }
 
     /// Makes a plan durable, with the answer to its idempotency key if it has one, and hands back its value.

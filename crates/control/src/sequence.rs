@@ -75,6 +75,7 @@ impl Cloud {
             store::sequence::lease(LEASE_NAME, self.owner(), now.plus(LEASE), now).into_iter().collect();
         batch.append(store::sequence::write(&given));
         self.store().write(batch).await?;
+        self.tell_numbered();
         Ok(count)
     }
 }

@@ -52,8 +52,12 @@ pub struct Event {
     pub project_id: Option<ProjectId>,
     /// The resource's environment, if it has one.
     pub environment_id: Option<EnvironmentId>,
-    /// The resource after the change, as JSON text in the neutral form.
+    /// Version of the schema of `data`, from 1.
+    pub version: u32,
+    /// The resource after the change (after a removal: before it), as JSON text in the neutral form.
     pub data: String,
+    /// What changed, as it was before, as the text of a JSON object; `None` when nothing was there before.
+    pub previous: Option<String>,
     /// Kind of the actor, see [`Actor::kind`].
     pub actor_kind: String,
     /// Id of the actor, if it has one.

@@ -214,7 +214,9 @@ CREATE TABLE events_pending (
     resource_id TEXT NOT NULL,
     project_id TEXT,
     environment_id TEXT,
+    version BIGINT NOT NULL,
     data TEXT NOT NULL,
+    previous TEXT,
     actor_kind TEXT NOT NULL,
     actor_id TEXT,
     request_id TEXT,
@@ -229,7 +231,9 @@ CREATE TABLE events (
     resource_id TEXT NOT NULL,
     project_id TEXT,
     environment_id TEXT,
+    version BIGINT NOT NULL,
     data TEXT NOT NULL,
+    previous TEXT,
     actor_kind TEXT NOT NULL,
     actor_id TEXT,
     request_id TEXT,
@@ -240,6 +244,7 @@ CREATE UNIQUE INDEX events_seq ON events (tenant, seq);
 CREATE INDEX events_kind ON events (tenant, kind, id);
 CREATE INDEX events_resource ON events (tenant, resource_id, id);
 CREATE INDEX events_project ON events (tenant, project_id, id);
+CREATE INDEX events_environment ON events (tenant, environment_id, id);
 CREATE INDEX events_age ON events (created_at);
 
 CREATE TABLE audit_pending (

@@ -15,7 +15,8 @@ use crate::{Store, counter, params, sql};
 
 macro_rules! columns {
     () => {
-        "id, seq, kind, resource_id, project_id, environment_id, data, actor_kind, actor_id, request_id, created_at"
+        "id, seq, kind, resource_id, project_id, environment_id, version, data, previous, actor_kind, actor_id, request_id,
+         created_at"
     };
 }
 
@@ -43,20 +44,22 @@ led!(EVENT_LIST, EVENT_COUNT, "");
 led!(EVENT_LIST_KIND, EVENT_COUNT_KIND, " AND kind = $5 ");
 led!(EVENT_LIST_RESOURCE, EVENT_COUNT_RESOURCE, " AND resource_id = $6 ");
 led!(EVENT_LIST_PROJECT, EVENT_COUNT_PROJECT, " AND project_id = $7 ");
+led!(EVENT_LIST_ENVIRONMENT, EVENT_COUNT_ENVIRONMENT, " AND environment_id = $8 ");
 
 /// Events that one statement gives their numbers, at most.
 pub const SEQUENCED_AT_ONCE: usize = 16;
 
 sql! {
     /// An event, not yet sequenced.
-    pub EVENT_INSERT = "INSERT INTO events_pending (id, tenant, kind, resource_id, project_id, environment_id, data,
-        actor_kind, actor_id, request_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    pub EVENT_INSERT = "INSERT INTO events_pending (id, tenant, kind, resource_id, project_id, environment_id, version,
+        data, previous, actor_kind, actor_id, request_id, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
     /// The oldest events that wait for their number.
     pub EVENTS_PENDING = "SELECT id, tenant FROM events_pending ORDER BY id LIMIT $1";
     /// Gives up to [`SEQUENCED_AT_ONCE`] events their numbers: pairs of id and number, `NULL` where there are fewer.
-    pub EVENTS_SEQUENCE = "INSERT INTO events (tenant, id, seq, kind, resource_id, project_id, environment_id, data,
-        actor_kind, actor_id, request_id, created_at)
-        SELECT p.tenant, p.id, v.seq, p.kind, p.resource_id, p.project_id, p.environment_id, p.data, p.actor_kind,
+    pub EVENTS_SEQUENCE = "INSERT INTO events (tenant, id, seq, kind, resource_id, project_id, environment_id, version,
+        data, previous, actor_kind, actor_id, request_id, created_at)
+        SELECT p.tenant, p.id, v.seq, p.kind, p.resource_id, p.project_id, p.environment_id, p.version, p.data, p.previous, p.actor_kind,
         p.actor_id, p.request_id, p.created_at FROM (
         SELECT CAST($1 AS TEXT) AS id, CAST($2 AS BIGINT) AS seq UNION ALL SELECT CAST($3 AS TEXT), CAST($4 AS
         BIGINT) UNION ALL SELECT CAST($5 AS TEXT), CAST($6 AS BIGINT) UNION ALL SELECT CAST($7 AS TEXT), CAST($8
@@ -72,6 +75,13 @@ sql! {
     pub EVENTS_SEQUENCED = "DELETE FROM events_pending WHERE id IN ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     /// The last numbers of a tenant.
     indexed pub SEQUENCE_GET = "SELECT event_seq, audit_seq, audit_chain FROM sequences WHERE tenant = $1";
+    /// One sequenced event.
+    indexed pub EVENT_GET = concat!("SELECT ", columns!(), " FROM events WHERE tenant = $1 AND id = $2");
+    /// Events after a number, in their order.
+    indexed pub EVENTS_AFTER = concat!("SELECT ", columns!(), " FROM events WHERE tenant = $1 AND seq > $2
+        ORDER BY seq LIMIT $3");
+    /// The last number that readers see.
+    indexed pub EVENT_SEQ_LAST = "SELECT seq FROM events WHERE tenant = $1 ORDER BY seq DESC LIMIT 1";
     /// Makes sure that a tenant has numbers.
     pub SEQUENCE_ENSURE = "INSERT INTO sequences (tenant, event_seq, audit_seq, audit_chain) VALUES ($1, 0, 0, $2)
         ON CONFLICT (tenant) DO NOTHING";
@@ -99,8 +109,12 @@ pub struct NewEvent {
     pub project_id: Option<ProjectId>,
     /// The resource's environment.
     pub environment_id: Option<EnvironmentId>,
+    /// Version of the schema of `data`, from 1.
+    pub version: u32,
     /// The resource after the change, as JSON text.
     pub data: String,
+    /// What changed, as it was before, as the text of a JSON object; `None` when nothing was there before.
+    pub previous: Option<String>,
     /// Who made the change.
     pub actor: Actor,
     /// The request that caused it, as a UUID.
@@ -123,7 +137,9 @@ pub fn insert(tenant: TenantId, e: NewEvent) -> Statement {
         e.resource_id,
         e.project_id,
         e.environment_id,
+        e.version,
         e.data,
+        e.previous,
         e.actor.kind(),
         e.actor.id(),
         e.request_id,
@@ -139,11 +155,13 @@ fn decode(row: &Row) -> Result<Event> {
         resource_id: row.string(3)?,
         project_id: row.opt_id(4)?,
         environment_id: row.opt_id(5)?,
-        data: row.string(6)?,
-        actor_kind: row.string(7)?,
-        actor_id: row.opt_string(8)?,
-        request_id: row.opt_string(9)?,
-        created_at: row.time(10)?,
+        version: row.u32(6)?,
+        data: row.string(7)?,
+        previous: row.opt_string(8)?,
+        actor_kind: row.string(9)?,
+        actor_id: row.opt_string(10)?,
+        request_id: row.opt_string(11)?,
+        created_at: row.time(12)?,
     })
 }
 
@@ -178,6 +196,7 @@ impl Store {
         };
         let (list, count) = match f {
             Filter { resource_id: Some(_), .. } => (&EVENT_LIST_RESOURCE, &EVENT_COUNT_RESOURCE),
+            Filter { environment_id: Some(_), .. } => (&EVENT_LIST_ENVIRONMENT, &EVENT_COUNT_ENVIRONMENT),
             Filter { project_id: Some(_), .. } => (&EVENT_LIST_PROJECT, &EVENT_COUNT_PROJECT),
             Filter { kind: Some(_), .. } => (&EVENT_LIST_KIND, &EVENT_COUNT_KIND),
             _ => (&EVENT_LIST, &EVENT_COUNT),
@@ -185,5 +204,20 @@ impl Store {
         let unfiltered = matches!(f, Filter { kind: None, resource_id: None, project_id: None, environment_id: None });
         let total = if unfiltered { counter::get(tenant, "event", "") } else { count.bind(values("~", i64::MAX, 0)) };
         self.page(list.bind(values(page.before(), rows_max(page), page.offset())), total, page, decode).await
+    }
+
+    /// One sequenced event.
+    pub async fn event(&self, tenant: TenantId, id: EventId) -> Result<Option<Event>> {
+        self.one(EVENT_GET.bind(params![tenant, id]), decode).await
+    }
+
+    /// At most `limit` events after the number `seq`, in their order: whoever has these has all before them.
+    pub async fn events_after(&self, tenant: TenantId, seq: i64, limit: u32) -> Result<Vec<Event>> {
+        self.all(EVENTS_AFTER.bind(params![tenant, seq, limit]), decode).await
+    }
+
+    /// The number of the newest event; zero when there is none.
+    pub async fn event_seq(&self, tenant: TenantId) -> Result<i64> {
+        Ok(self.one(EVENT_SEQ_LAST.bind(params![tenant]), |row| row.int(0)).await?.unwrap_or(0))
     }
 }

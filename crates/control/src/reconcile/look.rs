@@ -8,6 +8,7 @@ use std::time::Duration;
 use nephos_driver::{Driver, DriverError, Goal, Halt, Machine, Seen};
 use nephos_model::Timestamp;
 use nephos_model::compute::{Compute, Status, Wish};
+use nephos_model::event::Actor;
 use nephos_model::fault::Code;
 use nephos_model::image::Image;
 use nephos_model::operation::{Kind, Operation, Status as OperationStatus};
@@ -20,8 +21,8 @@ use super::next::{Step, Wished, next};
 use super::{LookError, Looked, machine};
 use crate::Cloud;
 use crate::operation::{end, reach};
-use crate::plan::After;
-use crate::view::{ComputeView, json};
+use crate::plan::{After, Change};
+use crate::view::{ComputeView, OperationView, json};
 
 /// Moves in one look, at most.
 const MOVES_MAX: u32 = 8;
@@ -53,6 +54,7 @@ impl Look<'_> {
 
     /// Observes, decides and moves until the compute is as wished or must be waited for.
     pub(super) async fn run(&self, mut compute: Compute, mut operation: MaybeOperation) -> Result<Looked, LookError> {
+        let before = ComputeView::from(&compute);
         let mut report = self.driver.observe(&self.machine(&compute)).await?;
         for _ in 0..MOVES_MAX {
             if let Some(notes) = report.notes.take() {
@@ -62,13 +64,13 @@ impl Look<'_> {
             let wished = self.wished(&compute, operation.as_ref(), now);
             let goal = match next(&wished, &report.seen, now) {
                 Step::Look(at) => return self.save(compute, operation, self.wall(at)).await,
-                Step::Settle => return self.settle(compute, operation, &report.seen).await,
+                Step::Settle => return self.settle(&before, compute, operation, &report.seen).await,
                 Step::Stopped => {
                     compute.wish = Wish::Stopped;
                     compute.reason = Some("The guest shut itself down.".to_owned());
-                    return self.settle(compute, operation, &report.seen).await;
+                    return self.settle(&before, compute, operation, &report.seen).await;
                 }
-                Step::Fail(why) => return self.fail(compute, operation, Code::Conflict, why).await,
+                Step::Fail(why) => return self.fail(&before, compute, operation, Code::Conflict, why).await,
                 Step::Restart(goal) => {
                     compute.restarts = wished.deaths + 1;
                     if wished.was_running {
@@ -90,9 +92,11 @@ impl Look<'_> {
             }
             report = match self.driver.converge(&self.machine(&compute), goal).await {
                 Ok(report) => report,
-                Err(DriverError::Refused(why)) => return self.fail(compute, operation, Code::Conflict, why).await,
+                Err(DriverError::Refused(why)) => {
+                    return self.fail(&before, compute, operation, Code::Conflict, why).await;
+                }
                 Err(DriverError::NoCapacity(why)) => {
-                    return self.fail(compute, operation, Code::CapacityUnavailable, why).await;
+                    return self.fail(&before, compute, operation, Code::CapacityUnavailable, why).await;
                 }
                 Err(error) => return Err(error.into()),
             };
@@ -174,7 +178,13 @@ impl Look<'_> {
     }
 
     /// It is as wished: status, address, meter, event and the operation's end in one batch.
-    async fn settle(&self, mut compute: Compute, operation: MaybeOperation, seen: &Seen) -> Result<Looked, LookError> {
+    async fn settle(
+        &self,
+        before: &ComputeView,
+        mut compute: Compute,
+        operation: MaybeOperation,
+        seen: &Seen,
+    ) -> Result<Looked, LookError> {
         let now = self.now();
         let idle = Looked::Later(store::work::IDLE, 0);
         let status = match seen {
@@ -201,12 +211,13 @@ impl Look<'_> {
             compute.started_at = Some(now);
         }
         let event = if status == Status::Running { "compute.running" } else { "compute.stopped" };
-        self.finish(compute, operation, status, event, None, now).await
+        self.finish(before, compute, operation, status, event, None, now).await
     }
 
     /// It can't be as wished: the reason is for people.
     pub(super) async fn fail(
         &self,
+        before: &ComputeView,
         mut compute: Compute,
         operation: MaybeOperation,
         code: Code,
@@ -217,11 +228,13 @@ impl Look<'_> {
         compute.reason = Some(why.clone());
         compute.address = None;
         let now = self.now();
-        self.finish(compute, operation, Status::Failed, "compute.failed", Some((code, why)), now).await
+        self.finish(before, compute, operation, Status::Failed, "compute.failed", Some((code, why)), now).await
     }
 
+    #[allow(clippy::too_many_arguments)] // what one batch is made of
     async fn finish(
         &self,
+        before: &ComputeView,
         mut compute: Compute,
         operation: MaybeOperation,
         status: Status,
@@ -236,15 +249,24 @@ impl Look<'_> {
         let request_id = operation.as_ref().map(|(o, _)| o.request_id.clone());
         let mut batch = Batch::from(store::compute::update(self.tenant, &compute));
         batch.extend(self.meter(&compute, now));
-        let of = (compute.project_id, compute.environment_id);
-        let data = json(&ComputeView::from(&compute));
-        batch.push(cloud.system_event(self.tenant, event, compute.id.to_string(), of, data, request_id, now));
+        let change = Change {
+            event,
+            action: "compute.settle",
+            resource_id: compute.id.to_string(),
+            project_id: Some(compute.project_id),
+            environment_id: Some(compute.environment_id),
+            before: Some(json(before)),
+            after: Some(json(&ComputeView::from(&compute))),
+            status: 200,
+        };
+        batch.push(cloud.event_of(self.tenant, &change, Actor::System, request_id, now));
         let mut ended = None;
         if let Some((mut operation, version)) = operation.filter(|(o, _)| !o.status.ended()) {
             let status = if error.is_some() { OperationStatus::Failed } else { OperationStatus::Succeeded };
+            let before = OperationView::from(&operation);
             end(&mut operation, status, error, now);
             batch.push(store::operation::update(self.tenant, &operation, version));
-            batch.push(cloud.operation_event(self.tenant, &operation, now));
+            batch.push(cloud.operation_event(self.tenant, &before, &operation, now));
             ended = Some(operation.id);
         }
         match cloud.store().write(batch).await {

@@ -14,12 +14,11 @@ use nephos_model::Timestamp;
 use nephos_model::compute::Compute;
 use nephos_model::event::Actor;
 use nephos_model::fault::Code;
-use nephos_model::id::{ComputeId, EventId, ProjectId};
+use nephos_model::id::ComputeId;
 use nephos_model::image::Image;
 use nephos_model::operation::{Operation, Status as OperationStatus};
 use nephos_model::tenant::{Mode, TenantId};
 use nephos_store as store;
-use nephos_store::event::NewEvent;
 use nephos_store::work::Work;
 use nephos_store::{Batch, StoreError};
 use tokio::sync::Semaphore;
@@ -27,8 +26,8 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::operation::end;
-use crate::plan::After;
-use crate::view::{OperationView, json};
+use crate::plan::{After, Change};
+use crate::view::{ComputeView, OperationView, json};
 use crate::{Cloud, fault};
 use look::Look;
 
@@ -258,9 +257,10 @@ impl Cloud {
             batch.push(store::capacity::put_back(&removal.region, back));
         }
         if let Some((mut operation, version)) = self.store().operation(tenant, removal.operation_id).await? {
+            let before = OperationView::from(&operation);
             end(&mut operation, OperationStatus::Succeeded, None, now);
             batch.push(store::operation::update(tenant, &operation, version));
-            batch.push(self.operation_event(tenant, &operation, now));
+            batch.push(self.operation_event(tenant, &before, &operation, now));
         }
         batch.push(store::work::end(id));
         match self.store().write(batch).await {
@@ -289,52 +289,27 @@ impl Cloud {
         let ahead = Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0));
         let image = self.image_of(&compute).await.ok()?;
         let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image };
-        look.fail(compute, operation, Code::InternalServerError, why).await.ok()
+        let before = ComputeView::from(&compute);
+        look.fail(&before, compute, operation, Code::InternalServerError, why).await.ok()
     }
 
-    fn operation_event(&self, tenant: TenantId, operation: &Operation, now: Timestamp) -> store::Statement {
-        let kind = match operation.status {
+    /// The event of an operation that ended by itself.
+    fn operation_event(
+        &self,
+        tenant: TenantId,
+        before: &OperationView,
+        operation: &Operation,
+        now: Timestamp,
+    ) -> store::Statement {
+        let event = match operation.status {
             OperationStatus::Succeeded => "operation.succeeded",
             OperationStatus::Failed => "operation.failed",
             OperationStatus::Cancelled => "operation.cancelled",
             OperationStatus::Pending | OperationStatus::Running => "operation.updated",
         };
-        self.system_event(
-            tenant,
-            kind,
-            operation.id.to_string(),
-            (operation.project_id, operation.environment_id),
-            json(&OperationView::from(operation)),
-            Some(operation.request_id.clone()),
-            now,
-        )
-    }
-
-    #[allow(clippy::too_many_arguments)] // the columns of one row
-    fn system_event(
-        &self,
-        tenant: TenantId,
-        kind: &'static str,
-        resource_id: String,
-        of: (ProjectId, nephos_model::id::EnvironmentId),
-        data: String,
-        request_id: Option<String>,
-        now: Timestamp,
-    ) -> store::Statement {
-        store::event::insert(
-            tenant,
-            NewEvent {
-                id: self.id::<EventId>(),
-                kind,
-                resource_id,
-                project_id: Some(of.0),
-                environment_id: Some(of.1),
-                data,
-                actor: Actor::System,
-                request_id,
-                created_at: now,
-            },
-        )
+        let change =
+            Change { before: Some(json(before)), ..crate::operation::change(event, "operation.end", operation, 200) };
+        self.event_of(tenant, &change, Actor::System, Some(operation.request_id.clone()), now)
     }
 
     /// Hears from a driver which machines changed by themselves, until the future is dropped.

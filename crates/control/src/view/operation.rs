@@ -124,9 +124,14 @@ pub struct EventView {
     pub actor: ActorView,
     /// The request that caused it.
     pub request_id: Option<String>,
-    /// The resource after the change.
+    /// Version of the schema of `data` for this type, from 1; it rises when a field goes or changes its meaning.
+    pub version: u32,
+    /// The resource after the change; after a removal, as it was.
     #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub data: Box<RawValue>,
+    /// For a change of something that was there: its fields that changed, as they were before.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    pub previous_attributes: Option<Box<RawValue>>,
     /// When the change was made.
     pub created_at: String,
 }
@@ -142,7 +147,9 @@ impl From<&Event> for EventView {
             environment_id: e.environment_id.map(|id| id.to_string()),
             actor: ActorView { kind: e.actor_kind.clone(), id: e.actor_id.clone() },
             request_id: e.request_id.clone(),
+            version: e.version,
             data: RawValue::from_string(e.data.clone()).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+            previous_attributes: e.previous.clone().and_then(|text| RawValue::from_string(text).ok()),
             created_at: time(e.created_at),
         }
     }

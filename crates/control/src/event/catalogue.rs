@@ -1,0 +1,106 @@
+//! Every type of event: what it tells, the schema of what it carries, and that schema's version.
+//!
+//! The reference, the `webhooks` of the OpenAPI documents and the filters of webhook endpoints derive from this table; a
+//! debug build refuses to write an event that is not in it or does not match it. A version rises when a field goes or
+//! changes its meaning; new fields may come at any time.
+
+use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+use crate::view::{ApiKeyView, ComputeView, EnvironmentView, OperationView, ProjectView, SshKeyView, WorkspaceView};
+
+/// One type of event.
+#[derive(Debug, Clone, Copy)]
+pub struct EventType {
+    /// `noun.change`.
+    pub kind: &'static str,
+    /// Version of the schema of its data, from 1.
+    pub version: u32,
+    /// When it is written, as a sentence.
+    pub summary: &'static str,
+    /// Whether the resource was there before, so that `previous_attributes` tells what changed.
+    pub has_previous: bool,
+    /// The schema of its data: the resource as the API shows it.
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+impl EventType {
+    /// What the event is about: the part before the full stop.
+    pub fn noun(&self) -> &'static str {
+        self.kind.split('.').next().unwrap_or(self.kind)
+    }
+}
+
+fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const fn told<T: JsonSchema>(kind: &'static str, summary: &'static str) -> EventType {
+    EventType { kind, version: 1, summary, has_previous: false, schema: of::<T> }
+}
+
+const fn changed<T: JsonSchema>(kind: &'static str, summary: &'static str) -> EventType {
+    EventType { kind, version: 1, summary, has_previous: true, schema: of::<T> }
+}
+
+/// Every type, in the order of the reference.
+pub const TYPES: &[EventType] = &[
+    told::<WorkspaceView>("workspace.created", "A workspace was made."),
+    changed::<WorkspaceView>("workspace.updated", "The workspace has another name or plan."),
+    changed::<WorkspaceView>("workspace.suspended", "The operator suspended the workspace."),
+    changed::<WorkspaceView>("workspace.resumed", "The operator ended the suspension of the workspace."),
+    told::<ProjectView>("project.created", "A project was made."),
+    changed::<ProjectView>("project.updated", "A project changed."),
+    told::<ProjectView>("project.deleted", "A project was deleted."),
+    told::<EnvironmentView>("environment.created", "An environment was made."),
+    changed::<EnvironmentView>("environment.updated", "An environment changed."),
+    told::<EnvironmentView>("environment.deleted", "An environment was deleted."),
+    told::<ComputeView>("compute.created", "A compute was made and is being brought up."),
+    changed::<ComputeView>("compute.updated", "A compute's name, labels or protection changed."),
+    changed::<ComputeView>("compute.starting", "A compute is being started."),
+    changed::<ComputeView>("compute.stopping", "A compute is being stopped."),
+    changed::<ComputeView>("compute.rebooting", "A compute is being rebooted."),
+    changed::<ComputeView>("compute.running", "A compute runs."),
+    changed::<ComputeView>("compute.stopped", "A compute has stopped."),
+    changed::<ComputeView>("compute.failed", "A compute could not be brought into the state that was wished."),
+    told::<ComputeView>("compute.deleted", "A compute was deleted."),
+    changed::<OperationView>("operation.updated", "An operation went on."),
+    changed::<OperationView>("operation.succeeded", "An operation ended well."),
+    changed::<OperationView>("operation.failed", "An operation failed; its error says why."),
+    changed::<OperationView>("operation.cancelled", "An operation was cancelled, or overtaken by another."),
+    told::<SshKeyView>("ssh_key.created", "An SSH key was added."),
+    told::<SshKeyView>("ssh_key.deleted", "An SSH key was deleted."),
+    told::<ApiKeyView>("api_key.created", "An API key was made."),
+    changed::<ApiKeyView>("api_key.updated", "An API key has another name."),
+    changed::<ApiKeyView>("api_key.rotated", "An API key has a new secret."),
+    told::<ApiKeyView>("api_key.deleted", "An API key was revoked."),
+];
+
+/// The type of this name.
+pub fn find(kind: &str) -> Option<&'static EventType> {
+    TYPES.iter().find(|known| known.kind == kind)
+}
+
+/// A generator that puts shared schemas where OpenAPI documents have them.
+pub(crate) fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+        .into_generator()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_there_once_and_told() {
+        for (place, known) in TYPES.iter().enumerate() {
+            assert!(TYPES[..place].iter().all(|other| other.kind != known.kind), "{} is there twice", known.kind);
+            assert!(known.kind.split_once('.').is_some_and(|(noun, change)| !noun.is_empty() && !change.is_empty()));
+            assert!(known.summary.ends_with('.') && known.version >= 1, "{}", known.kind);
+        }
+    }
+}
