@@ -25,6 +25,11 @@ impl Cloud {
         settings.sizes.iter().map(|size| SizeView::of(size, &settings.currency)).collect()
     }
 
+    /// The names of the live regions, which anybody may know.
+    pub fn region_names(&self) -> Vec<String> {
+        self.regions_of(Mode::Live).map(|(region, _)| region.name.clone()).collect()
+    }
+
     pub(crate) fn regions_of(&self, mode: Mode) -> impl Iterator<Item = &(Region, Arc<dyn Driver>)> {
         self.regions().iter().filter(move |(region, _)| region.mode == mode)
     }

@@ -1,11 +1,12 @@
 //! What every request shares: the control plane, the configuration of the listener, the router.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use nephos_control::Cloud;
+use nephos_docs::Docs;
 
 use crate::endpoint::Router;
 use crate::held::Held;
@@ -38,6 +39,7 @@ pub struct App {
     pub(crate) config: Config,
     pub(crate) router: Router,
     pub(crate) documents: Documents,
+    docs: OnceLock<Docs>,
     pub(crate) held: Held,
     draining: AtomicBool,
 }
@@ -51,6 +53,7 @@ impl App {
             config,
             router: Router::new(),
             documents,
+            docs: OnceLock::new(),
             held: Held::default(),
             draining: AtomicBool::new(false),
         })
@@ -59,6 +62,11 @@ impl App {
     /// Makes `/readyz` answer 503 from now on.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The documentation.
+    pub(crate) fn docs(&self) -> &Docs {
+        self.docs.get_or_init(|| crate::docs::docs(&self.config.origin))
     }
 
     /// Whether requests can be answered now.

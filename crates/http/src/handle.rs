@@ -34,6 +34,9 @@ where
     let id: RequestId = app.cloud.id();
     let place = mount::find(parts.uri.path(), app.is_sandbox_host(&parts.headers, &parts.uri));
     let mut trail = new_trail(id, place);
+    if let Some(page) = crate::docs::answer(app, &parts, &trail.uuid) {
+        return page;
+    }
 
     let decided = match public(app, &parts).await {
         Some(decided) => Ok(decided),

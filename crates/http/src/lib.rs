@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod call;
+mod docs;
 pub mod endpoint;
 pub mod fields;
 pub mod handle;

@@ -51,8 +51,14 @@ const LAYERS: &[Layer] = &[
         why: "use-cases reach tables only through the store, and know no surface",
     },
     Layer {
+        name: "docs",
+        below: &["model"],
+        never: &["tokio", "rusqlite", "tokio-postgres", "hyper", "http"],
+        why: "the documentation is text and what is made of it",
+    },
+    Layer {
         name: "http",
-        below: &["model", "control"],
+        below: &["model", "control", "docs"],
         never: &["rusqlite", "tokio-postgres"],
         why: "surfaces translate; they reach tables only through use-cases",
     },
@@ -70,7 +76,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         name: "xtask",
-        below: &["model", "store", "driver", "control", "http"],
+        below: &["model", "store", "driver", "control", "docs", "http"],
         never: &["rusqlite", "tokio-postgres"],
         why: "chores reach tables through the store",
     },
