@@ -121,19 +121,13 @@ impl Docs {
 
     fn side(&self, path: &str) -> String {
         let mut out = String::new();
-        let mut group = |title: &str, links: &[(String, String)]| {
-            let open = if links.iter().any(|(url, _)| url == path) { " open" } else { "" };
-            let _ = write!(out, "<details{open}><summary>{}</summary><ul>", escape(title));
-            for (url, text) in links {
-                let current = if url == path { " aria-current=\"page\"" } else { "" };
-                let _ = write!(out, "<li><a href=\"{url}\"{current}>{}</a></li>", escape(text));
-            }
-            out.push_str("</ul></details>");
-        };
+        let mut group = |title: &str, links: &[(String, String)]| fold(&mut out, path, title, links);
         for section in SECTIONS {
             let links: Vec<_> = section.guides.iter().map(|g| (g.path.to_owned(), g.title().to_owned())).collect();
             group(section.title, &links);
         }
+        out.push_str("<h2>Reference</h2>");
+        let mut group = |title: &str, links: &[(String, String)]| fold(&mut out, path, title, links);
         for noun in self.reference.nouns() {
             let links: Vec<_> = self.reference.of(noun).map(|o| (o.address(), o.summary.clone())).collect();
             group(&title(noun), &links);
@@ -266,7 +260,7 @@ impl Docs {
         for (name, value) in badges(operation) {
             let _ = write!(main, "<span class=\"badge\">{name} <b>{}</b></span>", escape(&value));
         }
-        let _ = write!(main, "</p></div>\n<div>\n<p>{}</p>\n", escape(&operation.about));
+        let _ = write!(main, "</p></div>\n<div>\n<p>{}</p>\n", inline(&operation.about));
         for (place, list) in &operation.parameters {
             let heading = match *place {
                 "path" => "In the path",
@@ -488,6 +482,19 @@ impl Docs {
         );
         out
     }
+}
+
+/// A group of the navigation: open when it holds the page that is shown, and what a newcomer reads on the first one.
+fn fold(out: &mut String, path: &str, title: &str, links: &[(String, String)]) {
+    let is_first = |url: &str| url.starts_with("/docs/start/") || url.starts_with("/docs/guides/");
+    let is_open = links.iter().any(|(url, _)| url == path || (path == "/docs" && is_first(url)));
+    let open = if is_open { " open" } else { "" };
+    let _ = write!(out, "<details{open}><summary>{}</summary><ul>", escape(title));
+    for (url, text) in links {
+        let current = if url == path { " aria-current=\"page\"" } else { "" };
+        let _ = write!(out, "<li><a href=\"{url}\"{current}>{}</a></li>", escape(text));
+    }
+    out.push_str("</ul></details>");
 }
 
 /// A page from Markdown.

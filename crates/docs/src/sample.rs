@@ -142,7 +142,8 @@ impl Request<'_> {
             });
         }
         if let Some(body) = &self.body {
-            lines.push(format!("  -d '{}'", body.replace('\'', "'\\''")));
+            let body = body.replace('\'', "'\\''");
+            lines.push(format!("  -d '{}'", if body.len() <= LINE_CHARS_MAX { one_line(&body) } else { body }));
         }
         lines.join(" \\\n")
     }
@@ -267,6 +268,14 @@ impl Request<'_> {
         out.push_str("    println!(\"{}\", answer.body_mut().read_to_string()?);\n    Ok(())\n}");
         out
     }
+}
+
+/// A body up to this length is written on one line.
+const LINE_CHARS_MAX: usize = 48;
+
+/// Pretty JSON on one line.
+fn one_line(json: &str) -> String {
+    json.lines().map(str::trim).collect::<Vec<_>>().join(" ").replace("{ ", "{").replace(" }", "}")
 }
 
 /// The text with all lines but the first moved to the right.
