@@ -75,10 +75,15 @@ impl Cloud {
     }
 
     /// A page of the keys that the credential sees.
-    pub async fn api_keys(&self, grant: &Grant<ApiKeyRead>, page: &Page) -> Result<Listed<ApiKey>, Fault> {
+    pub async fn api_keys(
+        &self,
+        grant: &Grant<ApiKeyRead>,
+        name: Option<&str>,
+        page: &Page,
+    ) -> Result<Listed<ApiKey>, Fault> {
         let caller = grant.caller();
         let only = caller.project_id.map(|project| (project, caller.environment_id));
-        let listed = self.store().api_keys(caller.tenant, caller.workspace_id, caller.mode, only, page).await;
+        let listed = self.store().api_keys(caller.tenant, caller.workspace_id, caller.mode, only, name, page).await;
         let listed = listed.map_err(fault::store)?;
         let items = listed.items.into_iter().map(|key| self.with_last_use(key)).collect();
         Ok(Listed { items, ..listed })
@@ -92,7 +97,7 @@ impl Cloud {
 
     /// A new key of the caller's member.
     ///
-    /// Faults: 400 for a wrong range, time, project or environment, 403 for what is beyond the credential itself.
+    /// Faults: 400 for a wrong range or time, 404 for an unknown project or environment, 403 for what is beyond the credential itself.
     pub async fn create_api_key(
         &self,
         grant: &Grant<ApiKeyWrite>,
@@ -102,8 +107,11 @@ impl Cloud {
         let now = self.clock().now();
         let own = self.own_key(caller).await?;
         let bounds = Bounds::of(caller, own.as_ref());
-        let (project_id, environment_id) = self.narrowed_home(grant, &new).await?;
-        let ranges = parsed_ranges(&new, now)?;
+        let home = self.narrowed_home(grant, &new).await;
+        let ((project_id, environment_id), ranges) = match (home, parsed_ranges(&new, now)) {
+            (Ok(home), Ok(ranges)) => (home, ranges),
+            (home, ranges) => return Err(fault::together([home.err(), ranges.err()].into_iter().flatten().collect())),
+        };
         let secret = Secret::generate(caller.mode, self.entropy());
         let inherited = || bounds.ranges.iter().map(ToString::to_string).collect();
         let key = ApiKey {
@@ -153,22 +161,17 @@ impl Cloud {
         let project_id = new.project_id.or(caller.project_id);
         if let Some(id) = environment_id {
             let found = self.store().environment(caller.tenant, id).await.map_err(fault::store)?;
-            let found = found.filter(|e| {
-                caller.sees(e.project_id, e.id) && project_id.is_none_or(|project| project == e.project_id)
-            });
-            let environment = found.ok_or_else(|| {
-                let message = "must be the id of an environment, and of the project if one is given";
-                Fault::bad(Detail::field("/environment_id", "unknown_environment", message))
-            })?;
+            let found = found.filter(|e| caller.sees(e.project_id, e.id));
+            let environment =
+                found.ok_or_else(|| fault::of_body(Fault::not_found("environment"), "/environment_id"))?;
+            if let Some(project) = project_id.filter(|project| *project != environment.project_id) {
+                let message = format!("must be the id of an environment of the project {project}");
+                return Err(Fault::bad(Detail::field("/environment_id", "unknown_environment", message)));
+            }
             return Ok((Some(environment.project_id), Some(id)));
         }
         if let Some(id) = project_id {
-            self.visible_project(grant, id).await.map_err(|fault| match fault.code {
-                Code::ResourceNotFound => {
-                    Fault::bad(Detail::field("/project_id", "unknown_project", "must be the id of a project"))
-                }
-                _ => fault,
-            })?;
+            self.visible_project(grant, id).await.map_err(|fault| fault::of_body(fault, "/project_id"))?;
         }
         Ok((project_id, None))
     }
@@ -286,7 +289,7 @@ impl Cloud {
         let mut page = Page { limit: LIMIT_MAX, ..Page::default() };
         loop {
             let only = Some((project, environment));
-            let keys = self.store().api_keys(caller.tenant, caller.workspace_id, caller.mode, only, &page).await;
+            let keys = self.store().api_keys(caller.tenant, caller.workspace_id, caller.mode, only, None, &page).await;
             let keys = keys.map_err(fault::store)?;
             for key in &keys.items {
                 let change = change("api_key.deleted", "api_key.delete", Some(key), None, 200);

@@ -172,6 +172,14 @@ impl Caller {
         self.sees_project(project) && self.environment_id.is_none_or(|only| only == environment)
     }
 
+    /// Whether something of a project, and perhaps of one of its environments, is visible.
+    pub fn sees_within(&self, project: ProjectId, environment: Option<EnvironmentId>) -> bool {
+        match environment {
+            Some(environment) => self.sees(project, environment),
+            None => self.sees_project(project) && self.environment_id.is_none(),
+        }
+    }
+
     /// Whether the credential is narrowed to a project or environment.
     pub fn is_narrowed(&self) -> bool {
         self.project_id.is_some() || self.environment_id.is_some()

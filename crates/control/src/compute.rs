@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use nephos_model::compute::{Compute, RestartPolicy, SSH_KEYS_MAX, Status, Wish};
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{ComputeId, EnvironmentId, ImageId, ProjectId, SshKeyId};
+use nephos_model::id::{ComputeId, EnvironmentId, ImageId, OperationId, ProjectId, SshKeyId};
 use nephos_model::image::Image;
 use nephos_model::name::Hostname;
 use nephos_model::operation::{Kind, Operation, Status as OperationStatus};
@@ -15,7 +15,7 @@ use nephos_model::size::Size;
 use nephos_model::ssh_key::PublicKey;
 use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
-pub use nephos_store::compute::Filter;
+pub use nephos_store::compute::{Filter, LABELS_MAX};
 
 use crate::caller::{Caller, ComputeRead, ComputeWrite, Grant};
 use crate::operation::end;
@@ -36,6 +36,21 @@ pub const CONSOLE_BYTES_MAX: usize = 64 * 1024;
 pub struct NewCompute {
     /// Its name.
     pub name: Hostname,
+    /// What it is made of and where.
+    pub choice: Choice,
+    /// cloud-init user data, within its bound.
+    pub user_data: Option<String>,
+    /// Labels, checked.
+    pub labels: BTreeMap<String, String>,
+    /// Whether deleting is refused.
+    pub protected: bool,
+    /// What happens when it stops by itself.
+    pub restart_policy: RestartPolicy,
+}
+
+/// What a new compute names, all of which must be there.
+#[derive(Debug, Clone, Default)]
+pub struct Choice {
     /// Its project; the default is the credential's, else the workspace's first.
     pub project_id: Option<ProjectId>,
     /// Its environment's id, or its name in the project.
@@ -48,14 +63,6 @@ pub struct NewCompute {
     pub image: Option<String>,
     /// Ids or names of the workspace's SSH keys, or whole public keys.
     pub ssh_keys: Vec<String>,
-    /// cloud-init user data, within its bound.
-    pub user_data: Option<String>,
-    /// Labels, checked.
-    pub labels: BTreeMap<String, String>,
-    /// Whether deleting is refused.
-    pub protected: bool,
-    /// What happens when it stops by itself.
-    pub restart_policy: RestartPolicy,
 }
 
 /// A change of a compute. What is `None` stays.
@@ -132,15 +139,7 @@ impl Cloud {
     pub async fn create_compute(&self, grant: &Grant<ComputeWrite>, new: NewCompute) -> Result<Plan<Begun>, Fault> {
         let tenant = grant.tenant();
         let now = self.now(grant.caller());
-        let home = self.home(grant, &new).await;
-        let ssh_keys = self.authorized_keys(grant, &new.ssh_keys).await;
-        let parts = self.choose(grant.caller(), &new).await;
-        let ((project, environment), ssh_keys, parts) = match (home, ssh_keys, parts) {
-            (Ok(home), Ok(ssh_keys), Ok(parts)) => (home, ssh_keys, parts),
-            (home, ssh_keys, parts) => {
-                return Err(together([home.err(), ssh_keys.err(), parts.err()].into_iter().flatten().collect()));
-            }
-        };
+        let ((project, environment), ssh_keys, parts) = self.found(grant, &new.choice).await?;
         let label_list: Vec<_> = new.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         let mut compute = Compute {
             id: self.id(),
@@ -201,13 +200,34 @@ impl Cloud {
         Ok(plan)
     }
 
+    /// What is wrong with what a new compute names: for a request that can't be made for other reasons as well.
+    pub async fn wrong_choice(&self, grant: &Grant<ComputeWrite>, choice: &Choice) -> Vec<Detail> {
+        match self.found(grant, choice).await {
+            Err(fault) if fault.code == Code::BadRequest => fault.details,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Everything that a new compute names, or all that is unknown of it in one fault.
+    async fn found(&self, grant: &Grant<ComputeWrite>, choice: &Choice) -> Result<Found, Fault> {
+        let home = self.home(grant, choice).await;
+        let ssh_keys = self.authorized_keys(grant, &choice.ssh_keys).await;
+        let parts = self.choose(grant.caller(), choice).await;
+        match (home, ssh_keys, parts) {
+            (Ok(home), Ok(ssh_keys), Ok(parts)) => Ok((home, ssh_keys, parts)),
+            (home, ssh_keys, parts) => {
+                Err(fault::together([home.err(), ssh_keys.err(), parts.err()].into_iter().flatten().collect()))
+            }
+        }
+    }
+
     /// Project and environment of a new compute: 404 for a project that is not visible, 400 for an environment that is
     /// not the project's.
-    async fn home(&self, grant: &Grant<ComputeWrite>, new: &NewCompute) -> Result<(Project, Environment), Fault> {
+    async fn home(&self, grant: &Grant<ComputeWrite>, new: &Choice) -> Result<(Project, Environment), Fault> {
         let tenant = grant.tenant();
         let caller = grant.caller();
         let project = if let Some(id) = new.project_id.or(caller.project_id) {
-            self.visible_project(grant, id).await?
+            self.visible_project(grant, id).await.map_err(|fault| fault::of_body(fault, "/project_id"))?
         } else {
             let first = self.store().default_project(tenant).await.map_err(fault::store)?;
             first.ok_or_else(|| Fault::not_found("project"))?
@@ -232,7 +252,7 @@ impl Cloud {
     }
 
     /// Region, size and image of a new compute: every unknown one is named in one 400.
-    async fn choose(&self, caller: &Caller, new: &NewCompute) -> Result<Chosen, Fault> {
+    async fn choose(&self, caller: &Caller, new: &Choice) -> Result<Chosen, Fault> {
         let mut details = Vec::new();
         let unknown = |pointer, code, what: &str, known: Vec<&str>| {
             Detail::field(pointer, code, format!("is no {what} on offer; there are: {}", known.join(", ")))
@@ -350,7 +370,7 @@ impl Cloud {
         }
         changed.updated_at = now;
         let mut plan = Plan::new(changed).of(compute.project_id, Some(compute.environment_id));
-        plan.write([store::compute::update(tenant, &plan.value)]);
+        plan.write(store::compute::update(tenant, &plan.value, compute.status));
         if let Some(labels) = &patch.labels {
             let labels: Vec<_> = labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
             plan.write(store::compute::relabel(tenant, compute.id, &labels));
@@ -400,7 +420,7 @@ impl Cloud {
         changed.operation_id = Some(operation.id);
         let mut plan =
             Plan::new(Begun { compute: changed, operation }).of(compute.project_id, Some(compute.environment_id));
-        plan.write([store::compute::update(tenant, &plan.value.compute)]);
+        plan.write(store::compute::update(tenant, &plan.value.compute, compute.status));
         plan.value.compute.version += 1;
         self.begin(&mut plan, grant);
         let (event, action) = match kind {
@@ -428,8 +448,9 @@ impl Cloud {
         let operation = self.new_operation(grant, Kind::ComputeDelete, &compute, now);
         let begun = Begun { compute: compute.clone(), operation };
         let mut plan = Plan::new(begun).of(compute.project_id, Some(compute.environment_id));
-        let operation = plan.value.operation.clone();
-        self.remove(&mut plan, grant, &compute, &operation, now)?;
+        plan.write(store::operation::insert(grant.tenant(), &plan.value.operation));
+        let operation = plan.value.operation.id;
+        self.remove(&mut plan, grant, &compute, operation, now)?;
         self.overtake(&mut plan, grant, &compute, now).await?;
         Ok(plan)
     }
@@ -456,16 +477,16 @@ impl Cloud {
         Ok(())
     }
 
-    /// Adds a compute's removal to the plan of whatever takes it along.
+    /// Adds a compute's removal to the plan of whatever takes it along, whose operation is written by the caller.
     pub(crate) async fn remove_compute<T, P>(
         &self,
         plan: &mut Plan<T>,
         grant: &Grant<P>,
         compute: &Compute,
+        operation: OperationId,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        let operation = self.new_operation(grant, Kind::ComputeDelete, compute, now);
-        self.remove(plan, grant, compute, &operation, now)?;
+        self.remove(plan, grant, compute, operation, now)?;
         self.overtake(plan, grant, compute, now).await
     }
 
@@ -474,7 +495,7 @@ impl Cloud {
         plan: &mut Plan<T>,
         grant: &Grant<P>,
         compute: &Compute,
-        operation: &Operation,
+        operation: OperationId,
         now: Timestamp,
     ) -> Result<(), Fault> {
         if compute.protected {
@@ -484,7 +505,7 @@ impl Cloud {
         let tenant = grant.tenant();
         let removal = store::compute::Removal {
             compute_id: compute.id,
-            operation_id: operation.id,
+            operation_id: operation,
             region: compute.region.clone(),
             machine: compute.notes.clone().unwrap_or_default(),
             vcpus: compute.vcpus,
@@ -493,8 +514,7 @@ impl Cloud {
             requested_at: now,
         };
         plan.write(store::compute::delete(tenant, compute, &removal));
-        plan.write(store::meter::stop(tenant, compute.id, now.secs(), operation.id));
-        plan.write(store::operation::insert(tenant, operation));
+        plan.write(store::meter::stop(tenant, compute.id, now.secs(), operation));
         plan.write([store::work::want(tenant, compute.id, &compute.region, self.clock().now())]);
         plan.after.work = true;
         let change = change("compute.deleted", "compute.delete", Some(compute), None, 200);
@@ -519,20 +539,14 @@ impl Cloud {
     }
 }
 
+/// The home of a new compute, the keys that may log in, and what it is made of.
+type Found = ((Project, Environment), Vec<String>, Chosen);
+
 struct Chosen {
     region: String,
     promised: Option<Capacity>,
     size: Size,
     image: Image,
-}
-
-/// What several checks found, as one answer: everything that is wrong with the request itself, else what came first.
-fn together(faults: Vec<Fault>) -> Fault {
-    let (wrong, mut other): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == Code::BadRequest);
-    if wrong.is_empty() && !other.is_empty() {
-        return other.swap_remove(0);
-    }
-    Fault::invalid(wrong.into_iter().flat_map(|fault| fault.details).collect())
 }
 
 /// What a compute takes.

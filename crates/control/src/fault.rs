@@ -17,6 +17,24 @@ pub fn store(error: StoreError) -> Fault {
     }
 }
 
+/// A 404 of what a body names, with the field: an id there is as unknown as one in a path.
+pub(crate) fn of_body(fault: Fault, pointer: &'static str) -> Fault {
+    if fault.code != Code::ResourceNotFound {
+        return fault;
+    }
+    let detail = Detail::at(pointer, "resource_not_found", fault.message.clone());
+    Fault { details: vec![detail], ..fault }
+}
+
+/// What several checks found, as one answer: everything that is wrong with the request itself, else what came first.
+pub(crate) fn together(faults: Vec<Fault>) -> Fault {
+    let (wrong, mut other): (Vec<_>, Vec<_>) = faults.into_iter().partition(|fault| fault.code == Code::BadRequest);
+    if wrong.is_empty() && !other.is_empty() {
+        return other.swap_remove(0);
+    }
+    Fault::invalid(wrong.into_iter().flat_map(|fault| fault.details).collect())
+}
+
 /// A missed guard as the fault that it means. `Stale` and `Duplicate` are not here: the request is run again.
 pub(crate) fn missed(miss: nephos_store::Miss) -> Option<Fault> {
     use nephos_store as s;

@@ -16,8 +16,8 @@ impl Cloud {
     }
 
     /// A page of images.
-    pub async fn images(&self, _: &Grant<ImageRead>, page: &Page) -> Result<Listed<Image>, Fault> {
-        self.store().images(page).await.map_err(fault::store)
+    pub async fn images(&self, _: &Grant<ImageRead>, name: Option<&str>, page: &Page) -> Result<Listed<Image>, Fault> {
+        self.store().images(name, page).await.map_err(fault::store)
     }
 
     /// The operator adds an image whose files lie in the data directory already; 409 when the name is taken.

@@ -356,16 +356,14 @@ fn created(event: &'static str, action: &'static str, resource_id: String, view:
     }
 }
 
+const INITIALIZED: &str = "This installation was initialized already: its keys were printed then. `nephos workspace create` makes more workspaces.";
+
 fn refusal(error: StoreError) -> Fault {
     let conflict = |pointer: &str, code, message| Fault::conflict(Detail::at(pointer, code, message));
     match error.missed() {
-        Some(store::install::INITIALIZED) => Fault {
-            details: vec![Detail::new("initialized", "There was an init already.")],
-            ..Fault::new(
-                Code::Conflict,
-                "This installation was initialized already. `nephos workspace create` makes more workspaces.",
-            )
-        },
+        Some(store::install::INITIALIZED) => {
+            Fault { details: vec![Detail::new("initialized", INITIALIZED)], ..Fault::new(Code::Conflict, INITIALIZED) }
+        }
         Some(store::workspace::NAME_TAKEN) => {
             conflict("/workspace", "name_taken", "There is a workspace of this name already.")
         }

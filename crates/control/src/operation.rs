@@ -6,8 +6,8 @@ use nephos_model::Fault;
 use nephos_model::Timestamp;
 use nephos_model::compute::{Compute, Status as ComputeStatus, Wish};
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{Id, OperationId};
-use nephos_model::operation::{Kind, Operation, Status, Step};
+use nephos_model::id::{ComputeId, Id, OperationId, ProjectId};
+use nephos_model::operation::{Kind, Operation, Status, Step, removal_step};
 use nephos_model::page::{Listed, Page};
 use nephos_store as store;
 pub use nephos_store::operation::Filter;
@@ -34,7 +34,7 @@ impl Cloud {
     ) -> Result<store::operation::Versioned, Fault> {
         let found = self.store().operation(grant.tenant(), id).await.map_err(fault::store)?;
         found
-            .filter(|(o, _)| grant.caller().sees(o.project_id, o.environment_id))
+            .filter(|(o, _)| grant.caller().sees_within(o.project_id, o.environment_id))
             .ok_or_else(|| Fault::not_found("operation"))
     }
 
@@ -99,7 +99,10 @@ impl Cloud {
             return Err(Fault::conflict(Detail::new("operation_ended", message).resource(id)));
         }
         let undoable = matches!(operation.kind, Kind::ComputeCreate | Kind::ComputeStart | Kind::ComputeReboot);
-        let compute = self.store().compute(tenant, operation.compute_id).await.map_err(fault::store)?;
+        let compute = match operation.compute_id {
+            Some(id) => self.store().compute(tenant, id).await.map_err(fault::store)?,
+            None => None,
+        };
         let Some(compute) = compute.filter(|_| undoable) else {
             let message = format!("An operation of the kind {} can't be cancelled.", operation.kind.as_str());
             return Err(Fault::conflict(Detail::new("not_cancellable", message).resource(id)));
@@ -108,6 +111,7 @@ impl Cloud {
         end(&mut operation, Status::Cancelled, None, now);
         let mut plan = Plan::new(operation).of(compute.project_id, Some(compute.environment_id));
         plan.write([store::operation::update(tenant, &plan.value, version)]);
+        let was = compute.status;
         let stopped = Compute {
             wish: Wish::Stopped,
             status: ComputeStatus::Stopping,
@@ -115,7 +119,7 @@ impl Cloud {
             updated_at: now,
             ..compute
         };
-        plan.write([store::compute::update(tenant, &stopped)]);
+        plan.write(store::compute::update(tenant, &stopped, was));
         plan.write([store::work::want(tenant, stopped.id, &stopped.region, self.clock().now())]);
         plan.after.work = true;
         plan.after.operation = Some(id);
@@ -139,9 +143,9 @@ impl Cloud {
             id: self.id(),
             kind,
             status: Status::Pending,
-            compute_id: compute.id,
+            compute_id: Some(compute.id),
             project_id: compute.project_id,
-            environment_id: compute.environment_id,
+            environment_id: Some(compute.environment_id),
             steps: kind.steps().iter().map(step).collect(),
             error: None,
             request_id: grant.request().id.raw().to_uuid(),
@@ -150,6 +154,51 @@ impl Cloud {
             ended_at: None,
         }
     }
+}
+
+impl Cloud {
+    /// A new operation that removes a project with its computes: a step for each of them.
+    pub(crate) fn new_project_deletion<P>(
+        &self,
+        grant: &Grant<P>,
+        project: ProjectId,
+        computes: &[Compute],
+        now: Timestamp,
+    ) -> Operation {
+        let step =
+            |c: &Compute| Step { name: removal_step(c.id), status: Status::Pending, started_at: None, ended_at: None };
+        Operation {
+            id: self.id(),
+            kind: Kind::ProjectDelete,
+            status: Status::Pending,
+            compute_id: None,
+            project_id: project,
+            environment_id: None,
+            steps: computes.iter().map(step).collect(),
+            error: None,
+            request_id: grant.request().id.raw().to_uuid(),
+            created_at: now,
+            started_at: None,
+            ended_at: None,
+        }
+    }
+}
+
+/// One compute of a deleted project is removed; whether it was the last.
+pub(crate) fn removed(operation: &mut Operation, compute: ComputeId, now: Timestamp) -> bool {
+    let name = removal_step(compute);
+    operation.status = Status::Running;
+    operation.started_at = operation.started_at.or(Some(now));
+    for step in operation.steps.iter_mut().filter(|step| step.name == name && !step.status.ended()) {
+        step.status = Status::Succeeded;
+        step.started_at = step.started_at.or(Some(now));
+        step.ended_at = Some(now);
+    }
+    let last = operation.steps.iter().all(|step| step.status.ended());
+    if last {
+        end(operation, Status::Succeeded, None, now);
+    }
+    last
 }
 
 /// Ends an operation: steps under way end as it does, steps not begun are cancelled unless it succeeded.
@@ -200,7 +249,7 @@ pub(crate) fn change(event: &'static str, action: &'static str, operation: &Oper
         action,
         resource_id: operation.id.to_string(),
         project_id: Some(operation.project_id),
-        environment_id: Some(operation.environment_id),
+        environment_id: operation.environment_id,
         before: None,
         after: Some(json(&OperationView::from(operation))),
         status,

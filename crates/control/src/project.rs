@@ -5,6 +5,7 @@ use nephos_model::Timestamp;
 use nephos_model::fault::Detail;
 use nephos_model::id::{EnvironmentId, ProjectId};
 use nephos_model::name::Title;
+use nephos_model::operation::Operation;
 use nephos_model::page::{LIMIT_MAX, Listed, Page};
 use nephos_model::project::{Environment, FIRST_ENVIRONMENTS, Project};
 use nephos_store as store;
@@ -25,6 +26,8 @@ pub const FORCED_MAX: u32 = 100;
 pub struct DeletedProject {
     /// The project as it was.
     pub project: Project,
+    /// What cleans up after the computes deleted with it; its end returns the project's quota.
+    pub operation: Option<Operation>,
 }
 
 impl Cloud {
@@ -168,13 +171,21 @@ impl Cloud {
                 ..Fault::conflict(Detail::new("live_resource", ""))
             });
         }
-        let mut plan = Plan::new(DeletedProject { project: project.clone() }).of_project_id(project.id);
+        let mut plan =
+            Plan::new(DeletedProject { project: project.clone(), operation: None }).of_project_id(project.id);
         if live.len() > FORCED_MAX as usize {
             let message = format!("The project has more than {FORCED_MAX} computes; delete some of them first.");
             return Err(Fault::conflict(Detail::new("too_many_resources", message)));
         }
-        for compute in live {
-            self.remove_compute(&mut plan, grant, &compute, now).await?;
+        if live.is_empty() {
+            plan.write([store::counter::give_back(tenant, "quota.projects", 1)]);
+        } else {
+            let operation = self.new_project_deletion(grant, project.id, &live, now);
+            plan.write(store::operation::insert(tenant, &operation));
+            for compute in &live {
+                self.remove_compute(&mut plan, grant, compute, operation.id, now).await?;
+            }
+            plan.value.operation = Some(operation);
         }
         let all = Page { limit: LIMIT_MAX, ..Page::default() };
         let environments =
@@ -186,7 +197,6 @@ impl Cloud {
         }
         self.announce_revoked(&mut plan, grant, project.id, None).await?;
         plan.write(store::project::delete(tenant, &project, now));
-        plan.write([store::counter::give_back(tenant, "quota.projects", 1)]);
         plan.write(self.revoke_narrowed(grant.caller(), project.id, None));
         plan.after.credentials = true;
         let change = change("project.deleted", "project.delete", Some(&project), None, 200);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nephos_control::caller::{
     Caller, ComputeRead, ComputeWrite, EventRead, OperationRead, ProjectDelete, ProjectWrite,
 };
-use nephos_control::compute::{Begun, NewCompute};
+use nephos_control::compute::{Begun, Choice, NewCompute};
 use nephos_control::idempotency::{Begin, Keyed, Recording};
 use nephos_control::plan::CommitError;
 use nephos_control::project::Force;
@@ -43,12 +43,7 @@ on_both! {
 fn wanted(name: &str, labels: &[(&str, &str)]) -> NewCompute {
     NewCompute {
         name: name.parse().unwrap(),
-        project_id: None,
-        environment: None,
-        region: None,
-        size: None,
-        image: None,
-        ssh_keys: Vec::new(),
+        choice: Choice::default(),
         user_data: None,
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect::<BTreeMap<_, _>>(),
         protected: false,
@@ -249,21 +244,40 @@ async fn a_project_with_computes_is_not_deleted_without_force(engine: Engine) {
     let plan =
         world.cloud.create_project(&world.grant::<ProjectWrite>(&caller), &"alpha".parse().unwrap()).await.unwrap();
     let project = world.cloud.commit(plan, None).await.unwrap();
-    let new = NewCompute { project_id: Some(project.id), environment: Some("prod".to_owned()), ..wanted("web-1", &[]) };
+    let new = NewCompute {
+        choice: Choice { project_id: Some(project.id), environment: Some("prod".to_owned()), ..Choice::default() },
+        ..wanted("web-1", &[])
+    };
     let begun = create(&world, &caller, new).await.unwrap();
     let grant = world.grant::<ProjectDelete>(&caller);
     let refused = world.cloud.delete_project(&grant, project.clone(), Force::No).await.unwrap_err();
     assert_eq!(refused.code, Code::Conflict);
     assert_eq!(refused.details[0].resource_id, Some(begun.compute.id.to_string()));
+    for name in ["web-2", "web-3"] {
+        let new =
+            NewCompute { choice: Choice { project_id: Some(project.id), ..Choice::default() }, ..wanted(name, &[]) };
+        create(&world, &caller, new).await.unwrap();
+    }
+    let quota = async |noun: &str| {
+        let counters = world.database.store().counters(caller.tenant).await.unwrap();
+        counters.iter().find(|(n, _)| n == noun).map_or(0, |(_, used)| *used)
+    };
     // The reconciler may change the compute meanwhile; then the request is run again, as a handler does.
-    loop {
+    let deleted = loop {
         let plan = world.cloud.delete_project(&grant, project.clone(), Force::Yes).await.unwrap();
         match world.cloud.commit(plan, None).await {
-            Ok(_) => break,
+            Ok(deleted) => break deleted,
             Err(CommitError::Again) => {}
             Err(CommitError::Fault(fault)) => panic!("{fault}"),
         }
-    }
+    };
+    let clean_up = deleted.operation.unwrap();
+    assert_eq!((clean_up.kind, clean_up.steps.len()), (Kind::ProjectDelete, 3));
+    // The project is gone, its operation is there, and its end returns the quota.
+    let ended = ended(&world, &caller, clean_up.id).await;
+    assert_eq!((ended.status, ended.progress_percent()), (OperationStatus::Succeeded, 100));
+    assert!(ended.steps.iter().all(|s| s.status == OperationStatus::Succeeded && s.ended_at.is_some()));
+    assert_eq!((quota("quota.projects").await, quota("quota.computes").await), (0, 0));
     assert!(compute(&world, &caller, begun.compute.id).await.is_none());
     let operation = world.cloud.operation(&world.grant::<OperationRead>(&caller), begun.operation.id).await.unwrap();
     assert_eq!(operation.status, OperationStatus::Cancelled);
@@ -278,7 +292,8 @@ async fn a_project_with_computes_is_not_deleted_without_force(engine: Engine) {
         .await;
     let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
     assert_eq!((count("environment.created"), count("environment.deleted")), (3, 3), "{kinds:?}");
-    assert_eq!((count("compute.deleted"), count("operation.cancelled")), (1, 1), "{kinds:?}");
+    assert_eq!((count("compute.deleted"), count("operation.cancelled")), (3, 3), "{kinds:?}");
+    assert_eq!(count("operation.succeeded"), 1, "{kinds:?}");
     let left = world.database.store().counters(caller.tenant).await.unwrap();
     assert!(left.contains(&("project".to_owned(), 1)), "{left:?}");
 }
@@ -291,12 +306,18 @@ async fn names_are_unique_in_their_environment(engine: Engine) {
     let again = world.cloud.create_compute(&world.grant(&caller), wanted("web-1", &[])).await.unwrap();
     let rehearsed = world.cloud.rehearse(caller.tenant, &again).await.unwrap_err();
     assert_eq!(rehearsed.code, Code::Conflict);
-    let elsewhere = NewCompute { environment: Some("prod".to_owned()), ..wanted("web-1", &[]) };
+    let elsewhere = NewCompute {
+        choice: Choice { environment: Some("prod".to_owned()), ..Choice::default() },
+        ..wanted("web-1", &[])
+    };
     create(&world, &caller, elsewhere).await.unwrap();
     let wrong = NewCompute {
-        region: Some("moon".to_owned()),
-        size: Some("huge".to_owned()),
-        image: Some("none".to_owned()),
+        choice: Choice {
+            region: Some("moon".to_owned()),
+            size: Some("huge".to_owned()),
+            image: Some("none".to_owned()),
+            ..Choice::default()
+        },
         ..wanted("web-2", &[])
     };
     match create(&world, &caller, wrong).await {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use nephos_control::caller::{ComputeWrite, EventRead, OperationRead};
-use nephos_control::compute::NewCompute;
+use nephos_control::compute::{Choice, NewCompute};
 use nephos_control::operation::Filter;
 use nephos_model::compute::RestartPolicy;
 use nephos_model::page::Page;
@@ -22,12 +22,7 @@ async fn totals_follow(engine: Engine) {
     let caller = world.caller(Role::Owner, Mode::Test).await;
     let new = NewCompute {
         name: "web-1".parse().unwrap(),
-        project_id: None,
-        environment: None,
-        region: None,
-        size: None,
-        image: None,
-        ssh_keys: Vec::new(),
+        choice: Choice::default(),
         user_data: None,
         labels: std::collections::BTreeMap::default(),
         protected: false,

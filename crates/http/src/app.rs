@@ -12,8 +12,11 @@ use crate::endpoint::Router;
 use crate::held::Held;
 use crate::openapi::Documents;
 
+/// Bytes of a body at most when the operator says nothing: 1 MiB.
+pub const BODY_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
+
 /// What the operator decided about HTTP.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// Scheme and authority under which clients reach the installation, without a slash at the end.
     pub origin: String,
@@ -23,6 +26,20 @@ pub struct Config {
     pub cors_origins: Vec<String>,
     /// Whether a proxy in front appends the client's address to `X-Forwarded-For`.
     pub behind_proxy: bool,
+    /// Bytes of a body at most.
+    pub body_bytes_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            origin: String::new(),
+            sandbox_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            behind_proxy: false,
+            body_bytes_max: BODY_BYTES_MAX_DEFAULT,
+        }
+    }
 }
 
 /// Who sent a request.

@@ -217,7 +217,9 @@ impl Call {
         let mut links = vec![link(String::new(), "first")];
         if let Some(page) = meta.page {
             if page > 1 {
-                links.push(link(format!("page={}&", page - 1), "prev"));
+                // From past the end, the page before is the last one that holds something.
+                let last = meta.total.max(1).unsigned_abs().div_ceil(u64::from(limit));
+                links.push(link(format!("page={}&", u64::from(page - 1).min(last)), "prev"));
             }
             if meta.next.is_some() {
                 links.push(link(format!("page={}&", u64::from(page) + 1), "next"));

@@ -5,9 +5,9 @@ use std::pin::Pin;
 
 use nephos_control::caller::Permission;
 use nephos_control::plan::CommitError;
-use nephos_model::Code;
 use nephos_model::role::Role;
 use nephos_model::scope::Scope;
+use nephos_model::{Code, Detail};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::call::{Answer, Call};
@@ -18,6 +18,9 @@ use crate::query::Parameter;
 pub type Outcome<'a> = Pin<Box<dyn Future<Output = Result<Answer, CommitError>> + Send + 'a>>;
 /// Runs an operation. It may be run again when it lost a race, so it keeps nothing between runs.
 pub type Handler = for<'a> fn(&'a Call) -> Outcome<'a>;
+
+/// What is unknown of what a body names: for a body that has other problems, so that all are told together.
+pub type LookUp = for<'a> fn(&'a Call) -> Pin<Box<dyn Future<Output = Vec<Detail>> + Send + 'a>>;
 
 /// What an operation needs of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,6 +91,8 @@ pub struct Endpoint {
     pub query: &'static [Parameter],
     /// Fields of the body; `None` when it takes none.
     pub body: Option<&'static [Field]>,
+    /// What finds the unknown names in a body of which other fields are wrong.
+    pub look_up: Option<LookUp>,
     /// The shape of its success.
     pub success: Success,
     /// The schema of what it answers.
@@ -118,6 +123,7 @@ impl Endpoint {
             done: "",
             query: &[],
             body: None,
+            look_up: None,
             success,
             schema,
             faults: &[],
@@ -152,6 +158,13 @@ impl Endpoint {
     #[must_use]
     pub const fn body(mut self, body: &'static [Field]) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// What finds the unknown names in a body of which other fields are wrong. It sees the right ones only.
+    #[must_use]
+    pub const fn looks_up(mut self, look_up: LookUp) -> Self {
+        self.look_up = Some(look_up);
         self
     }
 

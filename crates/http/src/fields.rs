@@ -125,15 +125,24 @@ impl Body {
     /// # Errors
     /// Every problem of every field.
     pub fn check(table: &[Field], json: Json) -> Result<Self, Vec<Detail>> {
+        let (body, problems) = Self::sift(table, json);
+        if problems.is_empty() { Ok(body) } else { Err(problems) }
+    }
+
+    /// The fields of `json` that are as `table` wants them, and every problem of all others.
+    pub fn sift(table: &[Field], json: Json) -> (Self, Vec<Detail>) {
         let kind = json.kind();
-        let Json::Object(members) = json else {
-            return Err(vec![Detail::at("", "wrong_type", format!("The body must be a JSON object, not {kind}."))]);
+        let Json::Object(mut members) = json else {
+            let wrong = Detail::at("", "wrong_type", format!("The body must be a JSON object, not {kind}."));
+            return (Self::default(), vec![wrong]);
         };
         let mut problems = Vec::new();
+        let mut wrong = Vec::new();
         for field in table {
             let value = members.iter().find(|(name, _)| name == field.name).map(|(_, value)| value);
             let mut pointer = String::new();
             pointer_step(&mut pointer, field.name);
+            let before = problems.len();
             match value {
                 None if field.required => {
                     problems.push(Detail::at(pointer, "missing", format!("\"{}\" is required.", field.name)));
@@ -141,6 +150,9 @@ impl Body {
                 None => {}
                 Some(Json::Null) if field.nullable => {}
                 Some(value) => field.kind.check(field.name, &mut pointer, value, &mut problems),
+            }
+            if problems.len() > before {
+                wrong.push(field.name);
             }
         }
         for (name, _) in &members {
@@ -150,7 +162,8 @@ impl Body {
                 problems.push(Detail::at(pointer, "unknown_field", unknown(name, table)));
             }
         }
-        if problems.is_empty() { Ok(Self { members }) } else { Err(problems) }
+        members.retain(|(name, _)| !wrong.contains(&name.as_str()));
+        (Self { members }, problems)
     }
 
     fn get(&self, name: &str) -> Option<&Json> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::Full;
@@ -32,13 +31,14 @@ where
     let (parts, body) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
     let id: RequestId = app.cloud.id();
-    let place = mount::find(parts.uri.path(), app.is_sandbox_host(&parts.headers, &parts.uri));
+    let path = mount::plain(parts.uri.path());
+    let place = mount::find(&path, app.is_sandbox_host(&parts.headers, &parts.uri));
     let mut trail = new_trail(id, place);
     if let Some(page) = crate::docs::answer(app, &parts, &trail.uuid) {
         return page;
     }
 
-    let decided = match public(app, &parts).await {
+    let decided = match public(app, &parts.method, &path).await {
         Some(decided) => Ok(decided),
         None => AssertUnwindSafe(decide(app, &mut trail, place, &parts, body, peer))
             .catch_unwind()
@@ -81,18 +81,19 @@ fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
         caller: None,
         endpoint: None,
         counts: false,
+        ends_connection: false,
         project_id: None,
     }
 }
 
 /// What is answered without a credential and outside of any base URL.
-async fn public(app: &App, parts: &Parts) -> Option<Decided> {
-    let is_get = parts.method == Method::GET || parts.method == Method::HEAD;
+async fn public(app: &App, method: &Method, path: &str) -> Option<Decided> {
+    let is_get = *method == Method::GET || *method == Method::HEAD;
     if !is_get {
         return None;
     }
     let answer = |status, body: &'static str| Some(Decided { status, body: Bytes::from_static(body.as_bytes()) });
-    match parts.uri.path() {
+    match path {
         "/healthz" => answer(StatusCode::OK, "{\"status\":\"ok\"}"),
         "/readyz" if app.is_ready().await => answer(StatusCode::OK, "{\"status\":\"ready\"}"),
         "/readyz" => answer(StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"not ready\"}"),
@@ -112,7 +113,7 @@ fn refuse(app: &App, trail: &mut Trail, fault: &Fault, now: Timestamp) -> Decide
         trail.headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     // RFC 9110: the connection is closed, because the rest of the body is not read.
-    if matches!(fault.code.status(), 408 | 413) {
+    if matches!(fault.code.status(), 408 | 413) || trail.ends_connection {
         trail.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let body = fault_body(app, trail.mount, &trail.uuid, fault, now);
@@ -135,9 +136,12 @@ fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head
     if let Ok(value) = HeaderValue::try_from(uuid) {
         headers.insert("x-request-id", value);
     }
+    if !app.config.cors_origins.is_empty() {
+        // Also without one: what a cache keeps for nobody in particular must not be given to a script.
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    }
     if let Some(origin) = app.allowed_origin(asked) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        headers.insert(header::VARY, HeaderValue::from_static("origin"));
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     let body = if is_head && has_body {

@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod fields;
 pub mod handle;
 pub mod headers;
+mod heads;
 mod held;
 pub mod json;
 pub mod mount;

@@ -1,5 +1,7 @@
 //! Base URLs: which surface and mode a path belongs to.
 
+use std::borrow::Cow;
+
 use nephos_model::tenant::Mode;
 
 use crate::surface::{Platform, Strettch, Surface};
@@ -41,6 +43,34 @@ pub enum Place<'a> {
     Nowhere(Mount),
 }
 
+/// A path with its unreserved characters in their plain form (RFC 3986, 6.2.2.2): `%70` and `p` are the same path. Every
+/// path of ours has only such characters, so what stays encoded is a path that there is not, and nothing is decoded twice.
+pub fn plain(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let hex = after.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
+        let byte = hex.and_then(|two| u8::from_str_radix(two, 16).ok());
+        let unreserved = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+        match byte.filter(unreserved) {
+            Some(byte) => {
+                out.push(char::from(byte));
+                rest = &after[2..];
+            }
+            None => {
+                out.push('%');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
 /// Finds the base URL that `path` is under.
 pub fn find(path: &str, is_sandbox_host: bool) -> Place<'_> {
     let platform = if is_sandbox_host { SANDBOX_HOST } else { PLATFORM };
@@ -72,6 +102,21 @@ fn begins_with_version(rest: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn unreserved_characters_are_decoded_once() {
+        for (path, same) in [
+            ("/v1/projects", "/v1/projects"),
+            ("/v1/%70rojects", "/v1/projects"),
+            ("/%76%31/%7E", "/v1/~"),
+            ("/v1/%2570", "/v1/%2570"),
+            ("/v1%2Fprojects", "/v1%2Fprojects"),
+            ("/v1/%zz%7", "/v1/%zz%7"),
+            ("/v1/%C3%A9%", "/v1/%C3%A9%"),
+        ] {
+            assert_eq!(plain(path), same);
+        }
+    }
 
     #[test]
     fn paths() {

@@ -6,10 +6,11 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::app::BODY_BYTES_MAX_DEFAULT as BODY_BYTES_MAX;
 use crate::endpoint::{self, Endpoint, Success};
 use crate::fields;
 use crate::mount::{Mount, PLATFORM, STRETTCH};
-use crate::order::{BODY_BYTES_MAX, HEADER_BYTES_MAX};
+use crate::order::HEADER_BYTES_MAX;
 
 /// Version of the OpenAPI specification that the documents follow.
 const OPENAPI: &str = "3.1.0";

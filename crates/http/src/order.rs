@@ -31,8 +31,6 @@ use crate::json::{Json, brief};
 use crate::mount::{Mount, Place};
 use crate::query::Query;
 
-/// Bytes of a body at most: 1 MiB.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Bytes of all headers together at most.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Characters of a path and query together at most.
@@ -43,6 +41,10 @@ pub const BODY_DEADLINE_S: u64 = 30;
 pub const ANSWER_DEADLINE_S: u64 = 30;
 /// Seconds for which a browser keeps the answer to a preflight.
 const PREFLIGHT_MAX_AGE_S: &str = "86400";
+
+/// Marks a request whose head tells its length in two ways, of which the parser left one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TwoLengths;
 
 /// What is known of a request so far, and what its response will carry whatever becomes of it.
 #[derive(Debug)]
@@ -55,6 +57,8 @@ pub(crate) struct Trail {
     pub endpoint: Option<&'static Endpoint>,
     /// Whether it was let in, and so counts in the usage.
     pub counts: bool,
+    /// Whether nothing that follows on its connection can be read.
+    pub ends_connection: bool,
     /// The project whose object it was about, when that is known.
     pub project_id: Option<ProjectId>,
 }
@@ -86,6 +90,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     // 1. The request id is in the trail; the parser's limits.
+    trail.ends_connection = parts.extensions.get::<TwoLengths>().is_some();
     check_limits(parts)?;
 
     // 2. A path under no base URL; a version that there is not.
@@ -220,7 +225,14 @@ async fn perform(mut call: Call, key: Option<String>, json: Option<Json>) -> Res
         if let Some(json) = json.take() {
             let table = call.endpoint.body.unwrap_or_default();
             let json = json.unwrap_or(Json::Object(Vec::new()));
-            call.body = Body::check(table, json).map_err(Fault::invalid)?;
+            let (body, mut problems) = Body::sift(table, json);
+            call.body = body;
+            if !problems.is_empty() {
+                if let Some(look_up) = call.endpoint.look_up {
+                    problems.extend(look_up(&call).await);
+                }
+                return Err(Fault::invalid(problems));
+            }
         }
         // 12 and 13: objects, preconditions, state, quota, dry run.
         match (call.endpoint.handler)(&call).await {
@@ -306,6 +318,11 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
 
 /// Step 1.
 fn check_limits(parts: &Parts) -> Result<(), Fault> {
+    if parts.extensions.get::<TwoLengths>().is_some() {
+        let message =
+            "A request has Content-Length or Transfer-Encoding, not both: who reads it must know where it ends.";
+        return Err(Fault::bad(Detail::header("transfer-encoding", "two_lengths", message)));
+    }
     let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if bytes > HEADER_BYTES_MAX {
         return Err(Fault::new(
@@ -377,11 +394,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|bytes| bytes > BODY_BYTES_MAX as u64) {
-        return Err(too_large());
+    let bytes_max = app.config.body_bytes_max;
+    if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(too_large(bytes_max));
     }
     let deadline = app.cloud.clock().sleep(Duration::from_secs(BODY_DEADLINE_S));
-    let collected = match select(Box::pin(Limited::new(body, BODY_BYTES_MAX).collect()), deadline).await {
+    let collected = match select(Box::pin(Limited::new(body, bytes_max).collect()), deadline).await {
         Either::Left((collected, _)) => collected,
         Either::Right(_) => return Err(too_slow("arrive")),
     };
@@ -390,7 +408,7 @@ where
             let bytes = collected.to_bytes();
             if bytes.is_empty() { Ok(None) } else { Json::parse(&bytes).map(Some) }
         }
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
         Err(error) => Err(Fault {
             cause: Some(error),
             ..Fault::bad(Detail::new("broken_body", "The body ended before it was complete."))
@@ -437,8 +455,8 @@ fn method_not_allowed(allow: &str) -> Fault {
     Fault::new(Code::MethodNotAllowed, format!("This path does not take this method; it takes {allow}."))
 }
 
-fn too_large() -> Fault {
-    Fault::new(Code::PayloadTooLarge, format!("The body is larger than {BODY_BYTES_MAX} bytes."))
+fn too_large(bytes_max: usize) -> Fault {
+    Fault::new(Code::PayloadTooLarge, format!("The body is larger than {bytes_max} bytes."))
 }
 
 fn too_slow(what: &str) -> Fault {

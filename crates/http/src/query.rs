@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use nephos_control::compute::LABELS_MAX;
 use nephos_model::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, Start};
 use nephos_model::{Detail, Fault, label};
 use serde_json::Value;
@@ -63,7 +64,7 @@ pub const AFTER: Parameter = Parameter::new(
 pub const LABEL: Parameter = Parameter::new(
     "label",
     Kind::Text { bytes_max: 2 * label::LABEL_CHARS_MAX + 1 },
-    "Only resources with this label, as `key:value`.",
+    "Only resources with this label, as `key:value`. Sent several times (at most 4), all must match.",
 );
 /// `dry_run`: everything is checked, nothing is done.
 pub const DRY_RUN: Parameter =
@@ -111,7 +112,16 @@ impl Query {
 
     fn take(&mut self, parameter: &Parameter, value: String, problems: &mut Vec<Detail>) {
         let name = parameter.name;
-        if self.has(name) {
+        if name == LABEL.name {
+            if self.all(name).count() == LABELS_MAX {
+                let message = format!("The parameter \"{name}\" is sent more than {LABELS_MAX} times.");
+                problems.push(Detail::parameter(name, "too_many", message));
+                return;
+            }
+            if self.all(name).any(|known| known == value) {
+                return;
+            }
+        } else if self.has(name) {
             problems.push(Detail::parameter(
                 name,
                 "repeated",
@@ -167,9 +177,15 @@ impl Query {
         self.text(name)?.parse().ok()
     }
 
-    /// Key and value of the `label` parameter.
-    pub fn label(&self) -> Option<(String, String)> {
-        self.text("label")?.split_once(':').map(|(key, value)| (key.to_owned(), value.to_owned()))
+    /// Every value of a parameter.
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.pairs.iter().filter(move |(n, _)| *n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Keys and values of the `label` parameters.
+    pub fn labels(&self) -> Vec<(String, String)> {
+        let pairs = self.all(LABEL.name).filter_map(|text| text.split_once(':'));
+        pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// The page that is asked for; `prefix` is that of the listed ids.
@@ -301,7 +317,7 @@ mod tests {
     fn parameters_are_decoded() {
         let query = Query::parse(Some("name=a%20b%C3%A9+c&label=tier:web&limit=5&page=2&dry_run=true"), TABLE).unwrap();
         assert_eq!(query.text("name"), Some("a bé c"));
-        assert_eq!(query.label(), Some(("tier".to_owned(), "web".to_owned())));
+        assert_eq!(query.labels(), [("tier".to_owned(), "web".to_owned())]);
         assert_eq!(query.page("prj").unwrap(), Page { start: Start::Number(2), limit: 5 });
         assert!(query.flag("dry_run"));
         assert_eq!(query.filters(), "name=a%20b%C3%A9%20c&label=tier:web&dry_run=true&");

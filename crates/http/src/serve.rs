@@ -23,8 +23,9 @@ use tokio::sync::Semaphore;
 
 use crate::app::{App, Peer};
 use crate::handle::{fault_body, handle};
+use crate::heads::Heads;
 use crate::mount::PLATFORM;
-use crate::order::HEADER_BYTES_MAX;
+use crate::order::{HEADER_BYTES_MAX, TwoLengths};
 
 /// Connections at once at most; more wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 10_000;
@@ -81,11 +82,16 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
         let _ = stream.set_nodelay(true);
         let peer = Peer { address: peer.ip().to_canonical() };
         let served = app.clone();
+        let heads = Heads::default();
+        let io = TokioIo::new(Answering { stream, app: app.clone(), heads: heads.clone() });
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let app = served.clone();
-            async move { Ok::<_, Infallible>(handle(&app, request, peer).await) }
+            let (mut parts, body) = request.into_parts();
+            if heads.tell_two_lengths(&parts) {
+                parts.extensions.insert(TwoLengths);
+            }
+            async move { Ok::<_, Infallible>(handle(&app, hyper::Request::from_parts(parts, body), peer).await) }
         });
-        let io = TokioIo::new(Answering { stream, app: app.clone() });
         let watcher = graceful.watcher();
         let builder = builder.clone();
         tokio::spawn(async move {
@@ -111,6 +117,7 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
 struct Answering<S> {
     stream: S,
     app: Arc<App>,
+    heads: Heads,
 }
 
 impl<S> Answering<S> {
@@ -146,12 +153,16 @@ impl<S> Answering<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Answering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.heads.read(&buf.filled()[before..]);
+        polled
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.heads.answered();
         let Some(replaced) = self.replacement(buf) else { return Pin::new(&mut self.stream).poll_write(cx, buf) };
         // A few hundred bytes as the last thing on a connection: they fit the socket's buffer, or the client reads nothing.
         let written = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, &replaced))?;
@@ -169,6 +180,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
         if let [one] = bufs {
             return self.poll_write(cx, one);
         }
+        self.heads.answered();
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -45,6 +45,12 @@ async fn lists_are_cut_by_page_and_by_after() {
     // Past the end: nothing, and the true total.
     let past = api.get("/v1/projects?page=4294967295").await.json();
     assert_eq!((past["data"].as_array().unwrap().len(), &past["meta"]["total"]), (0, &json!(4)));
+    // The page before is the last that holds something.
+    let link = api.get("/v1/projects?page=70&limit=3").await.header("link").to_owned();
+    assert!(link.ends_with("</v1/projects?page=2&limit=3>; rel=\"prev\""), "{link}");
+    // An unreserved character may be percent-encoded: it is the same path.
+    assert_eq!(api.get("/v1/%70rojects").await.json()["meta"]["total"], 4);
+    assert_eq!(api.get("/v1/%2570rojects").await.status, 404);
 }
 
 #[tokio::test]
@@ -151,6 +157,90 @@ async fn a_compute_from_its_making_to_its_end() {
     assert_eq!((gone.status, gone.has("operation-id")), (200, true));
     assert_eq!(api.get(&path).await.status, 404);
     assert!(api.get("/v1/events?limit=100").await.json()["data"].as_array().is_some());
+}
+
+#[tokio::test]
+async fn lists_are_filtered() {
+    let api = Api::started().await;
+    for (name, labels) in
+        [("web-1", json!({"app": "shop", "tier": "web"})), ("web-2", json!({"app": "shop"})), ("db-1", json!({}))]
+    {
+        api.make("/v1/computes", &json!({"name": name, "labels": labels}).to_string()).await;
+    }
+    api.make("/v1/api-keys", r#"{"name":"ci"}"#).await;
+    for (path, total) in [
+        ("/v1/computes?label=app:shop", 2),
+        ("/v1/computes?label=app:shop&label=tier:web", 1),
+        ("/v1/computes?label=app:shop&label=tier:web&label=tier:db", 0),
+        ("/v1/computes?label=app:shop&label=app:shop&name=web-2", 1),
+        ("/v1/computes?label=app:shop&region=local", 2),
+        ("/v1/api-keys?name=ci", 1),
+        ("/v1/api-keys?name=none", 0),
+        ("/api/v1/images?name=small", 1),
+        ("/api/v1/images?name=large", 0),
+        ("/v1/ssh-keys?name=none", 0),
+    ] {
+        let listed = api.get(path).await;
+        assert_eq!(listed.json()["meta"]["total"], total, "{path}: {}", listed.text);
+        assert_eq!(listed.json()["data"].as_array().unwrap().len(), total, "{path}");
+    }
+    let link = api.get("/v1/computes?label=app:shop&label=tier:web").await.header("link").to_owned();
+    assert!(link.starts_with("</v1/computes?label=app:shop&label=tier:web&limit=20>"), "{link}");
+    let many = api.get("/v1/computes?label=a:1&label=a:2&label=a:3&label=a:4&label=a:5").await;
+    assert_eq!((many.status, &many.json()["details"][0]["code"]), (400, &json!("too_many")));
+}
+
+#[tokio::test]
+async fn wrong_fields_and_unknown_names_are_told_together() {
+    let api = Api::new().await;
+    let body = r#"{"name":"Web_1","protected":"yes","region":"moon","size":"huge","image":"none","ssh_keys":["mine"],
+        "environment":"attic","colour":"red"}"#;
+    let wrong = api.post("/v1/computes", body).await.json();
+    let mut pointers: Vec<_> =
+        wrong["details"].as_array().unwrap().iter().map(|d| d["pointer"].as_str().unwrap().to_owned()).collect();
+    pointers.sort();
+    let all = ["/colour", "/environment", "/image", "/name", "/protected", "/region", "/size", "/ssh_keys/0"];
+    assert_eq!((&wrong["status"], pointers.as_slice()), (&json!(400), all.map(str::to_owned).as_slice()));
+    // A name that can't be one is not looked up: it is told once.
+    let wrong = api.post("/v1/computes", r#"{"name":"web-1","region":7,"size":"huge"}"#).await.json();
+    assert_eq!(wrong["details"].as_array().unwrap().len(), 2, "{wrong}");
+}
+
+#[tokio::test]
+async fn an_id_in_a_body_is_as_unknown_as_one_in_a_path() {
+    let api = Api::new().await;
+    let other = [("authorization", "Bearer other"), ("content-type", "application/json")];
+    let theirs = api.send("POST", "/v1/projects", &other, r#"{"name":"a"}"#).await.json()["id"].clone();
+    for (path, id, status) in [
+        ("/v1/computes", json!("prj_01kf0rdqg0fxvvh1fb3wvjkqxh"), 404),
+        ("/v1/computes", theirs.clone(), 404),
+        ("/v1/computes", json!("prj_1"), 400),
+        ("/api/v1/api-keys", json!("prj_01kf0rdqg0fxvvh1fb3wvjkqxh"), 404),
+        ("/api/v1/api-keys", theirs, 404),
+        ("/api/v1/api-keys", json!("prj_1"), 400),
+    ] {
+        let refused = api.post(path, &json!({"name": "web-1", "project_id": id}).to_string()).await;
+        let body = refused.json();
+        assert_eq!((refused.status, &body["details"][0]["pointer"]), (status, &json!("/project_id")), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_forced_deletion_names_what_cleans_up() {
+    let api = Api::started().await;
+    let project = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
+    api.make("/v1/computes", &json!({"name": "web-1", "project_id": project}).to_string()).await;
+    let path = format!("/v1/projects/{project}");
+    assert_eq!(api.with("DELETE", &path, "", &[]).await.status, 409);
+    let gone = api.with("DELETE", &format!("{path}?force=true"), "", &[]).await;
+    assert_eq!((gone.status, gone.has("operation-id")), (200, true), "{}", gone.text);
+    let operation = format!("/v1/operations/{}", gone.header("operation-id"));
+    assert_eq!(api.get(&path).await.status, 404);
+    let seen = api.get(&operation).await.json()["data"].clone();
+    assert_eq!((&seen["kind"], &seen["resource_id"]), (&json!("project.delete"), &json!(project)));
+    api.world
+        .until(async || Some(api.get(&operation).await.json()).filter(|o| o["data"]["status"] == "succeeded"))
+        .await;
 }
 
 #[tokio::test]

@@ -106,3 +106,38 @@ async fn a_drain_finishes_what_was_accepted() {
     served.done.await.unwrap();
     assert!(TcpStream::connect(served.address).await.is_err());
 }
+
+#[tokio::test]
+async fn a_request_of_two_lengths_is_refused_and_nothing_after_it_is_read() {
+    let api = Api::new().await;
+    let served = served(&api).await;
+    let key = api.key("owner");
+    let post = |lengths: &str| {
+        format!(
+            "POST /api/v1/projects HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             {lengths}\r\n10\r\n{{\"name\":\"gamma\"}}\r\n0\r\n\r\n",
+            key.expose()
+        )
+    };
+    let next = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    for lengths in [
+        "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 25\r\n",
+    ] {
+        let answer = exchange(served.address, format!("{}{next}", post(lengths)).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{lengths}{answer}");
+        assert!(answer.contains("two_lengths") && answer.contains("\"success\":false"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+    // Chunks alone are fine, also as the second request of a connection.
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    for _ in 0..2 {
+        stream.write_all(post("transfer-encoding: chunked\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"Z\"}") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "{}", String::from_utf8_lossy(&answer));
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 201 "), "{}", String::from_utf8_lossy(&answer));
+    }
+}

@@ -54,7 +54,7 @@ impl Status {
         match kind {
             Kind::ComputeCreate => Self::Provisioning,
             Kind::ComputeStart => Self::Starting,
-            Kind::ComputeStop | Kind::ComputeDelete => Self::Stopping,
+            Kind::ComputeStop | Kind::ComputeDelete | Kind::ProjectDelete => Self::Stopping,
             Kind::ComputeReboot => Self::Rebooting,
             Kind::ComputeResize => Self::Resizing,
             Kind::ComputeRebuild => Self::Rebuilding,
@@ -64,7 +64,7 @@ impl Status {
     /// Whether an action may begin in this status.
     pub const fn allows(self, kind: Kind) -> bool {
         match kind {
-            Kind::ComputeCreate => false,
+            Kind::ComputeCreate | Kind::ProjectDelete => false,
             Kind::ComputeDelete => true,
             Kind::ComputeStart => matches!(self, Self::Stopped | Self::Failed),
             Kind::ComputeStop => matches!(self, Self::Running | Self::Failed),

@@ -46,6 +46,8 @@ kinds! {
     ComputeRebuild = "compute.rebuild", ["shut_down", "rebuild", "boot"];
     /// A compute and its disk are removed.
     ComputeDelete = "compute.delete", ["remove"];
+    /// A project is removed with its computes: a step for each, see [`removal_step`].
+    ProjectDelete = "project.delete", [];
 }
 
 /// How far an operation is.
@@ -100,7 +102,7 @@ impl FromStr for Status {
 /// One step of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// One of [`Kind::steps`].
+    /// One of [`Kind::steps`], or a compute's own, see [`removal_step`].
     pub name: String,
     /// How far it is.
     pub status: Status,
@@ -119,12 +121,12 @@ pub struct Operation {
     pub kind: Kind,
     /// How far it is.
     pub status: Status,
-    /// The compute it is done to.
-    pub compute_id: ComputeId,
-    /// The compute's project.
+    /// The compute it is done to; none when it is done to the project.
+    pub compute_id: Option<ComputeId>,
+    /// The compute's project, or the project it is done to.
     pub project_id: ProjectId,
     /// The compute's environment.
-    pub environment_id: EnvironmentId,
+    pub environment_id: Option<EnvironmentId>,
     /// Its steps, in order.
     pub steps: Vec<Step>,
     /// Why it failed: a code and a sentence that a person can act on.
@@ -139,7 +141,17 @@ pub struct Operation {
     pub ended_at: Option<Timestamp>,
 }
 
+/// The step that removes one of a project's computes.
+pub fn removal_step(compute: ComputeId) -> String {
+    format!("remove_compute:{compute}")
+}
+
 impl Operation {
+    /// The id of what it is done to.
+    pub fn resource_id(&self) -> String {
+        self.compute_id.map_or_else(|| self.project_id.to_string(), |id| id.to_string())
+    }
+
     /// Percent of its steps that are done, 0 to 100; 100 only when it succeeded.
     pub fn progress_percent(&self) -> u32 {
         if self.status == Status::Succeeded {

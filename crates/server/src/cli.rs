@@ -13,9 +13,11 @@ use crate::output::Output;
 /// A self-hosted cloud in one program: the server, its administration, and a client of its API.
 #[derive(Debug, Parser)]
 #[command(name = "nephos", version, propagate_version = true, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration; for API commands also \
-3 credential or permission, 4 not found, 5 conflict, 6 quota, capacity or budget, 7 server not reachable, \
-8 the operation failed, 9 still under way after --timeout.")]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration (NEPHOS_URL); for API commands also \
+3 credential (CLOUD_API_KEY missing or refused) or permission, 4 not found, 5 conflict, 6 quota, capacity or budget, 7 server not reachable, \
+8 the operation failed, 9 still under way after --timeout."
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]

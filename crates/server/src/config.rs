@@ -138,6 +138,8 @@ keys! {
     support_contact: Option<Line> = None;
     /// Web origins whose pages may call the API from a browser.
     cors_origins: List<Origin> = List(Vec::new());
+    /// Bytes of a request's body at most.
+    body_bytes_max: Ranged<65_536, 67_108_864> = Ranged(1_048_576);
     /// Seconds that a guest has to shut down before its power is cut.
     stop_deadline_s: Ranged<1, 3_600> = Ranged(30);
     /// Seconds that requests under way have when the server stops.

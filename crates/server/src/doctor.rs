@@ -167,7 +167,7 @@ async fn database(config: &Config, dir: Option<&DataDir>, _clock: &dyn Clock, fi
     if let Ok(store) = opened {
         // A database without a schema has no images: it is made at the first start.
         let page = nephos_model::page::Page::default();
-        let count = store.images(&page).await.map_or(0, |listed| u64::try_from(listed.total).unwrap_or(0));
+        let count = store.images(None, &page).await.map_or(0, |listed| u64::try_from(listed.total).unwrap_or(0));
         images(count, findings);
         store.close().await;
     }

@@ -160,6 +160,7 @@ fn http_config(config: &Config, origin: &str) -> nephos_http::Config {
         sandbox_hosts: config.sandbox_hosts.0.iter().map(|host| host.0.clone()).collect(),
         cors_origins: config.cors_origins.0.iter().map(|origin| origin.0.clone()).collect(),
         behind_proxy: config.behind_proxy,
+        body_bytes_max: usize::try_from(config.body_bytes_max.0).unwrap_or(usize::MAX),
     }
 }
 

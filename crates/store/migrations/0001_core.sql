@@ -76,6 +76,7 @@ CREATE UNIQUE INDEX api_keys_hash ON api_keys (hash);
 CREATE INDEX api_keys_previous_hash ON api_keys (previous_hash);
 -- Revoked keys stay for the audit log, and are in no list.
 CREATE INDEX api_keys_list ON api_keys (workspace_id, mode, id) WHERE revoked_at IS NULL;
+CREATE INDEX api_keys_name ON api_keys (workspace_id, mode, name, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_project ON api_keys (workspace_id, mode, project_id, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_member ON api_keys (member_id, id);
 
@@ -156,6 +157,17 @@ CREATE TABLE compute_labels (
 ) WITHOUT ROWID;
 CREATE INDEX compute_labels_compute ON compute_labels (tenant, compute_id);
 
+-- How many computes there are of each kind that lists can be filtered by, so that a total is never counted row by row.
+CREATE TABLE compute_counts (
+    tenant BIGINT NOT NULL,
+    project_id TEXT NOT NULL,
+    environment_id TEXT NOT NULL,
+    region TEXT NOT NULL,
+    status TEXT NOT NULL,
+    value BIGINT NOT NULL,
+    PRIMARY KEY (tenant, project_id, environment_id, region, status)
+) WITHOUT ROWID;
+
 -- A deleted compute of which something may be left on a host. Its end returns quota and capacity.
 CREATE TABLE removals (
     tenant BIGINT NOT NULL,
@@ -188,9 +200,9 @@ CREATE TABLE operations (
     id TEXT NOT NULL,
     kind TEXT NOT NULL,
     status TEXT NOT NULL,
-    compute_id TEXT NOT NULL,
+    compute_id TEXT,
     project_id TEXT NOT NULL,
-    environment_id TEXT NOT NULL,
+    environment_id TEXT,
     steps TEXT NOT NULL,
     error_code TEXT,
     error_message TEXT,

@@ -61,7 +61,16 @@ sql! {
     indexed pub API_KEY_LIST_NARROWED = concat!("SELECT ", columns!(), " FROM api_keys k
         WHERE k.workspace_id = $1 AND k.mode = $2 AND k.project_id = $6 AND k.revoked_at IS NULL AND k.id < $3
         AND (CAST($7 AS TEXT) IS NULL OR k.environment_id = $7) ORDER BY k.id DESC LIMIT $4 OFFSET $5");
+    /// A page of keys with a name, within what a narrowed key sees.
+    indexed pub API_KEY_LIST_NAMED = concat!("SELECT ", columns!(), " FROM api_keys k
+        WHERE k.workspace_id = $1 AND k.mode = $2 AND k.name = $8 AND k.revoked_at IS NULL AND k.id < $3
+        AND (CAST($6 AS TEXT) IS NULL OR k.project_id = $6) AND (CAST($7 AS TEXT) IS NULL OR k.environment_id = $7)
+        ORDER BY k.id DESC LIMIT $4 OFFSET $5");
     /// How many of those.
+    indexed pub API_KEY_COUNT_NAMED = "SELECT COUNT(*) FROM api_keys k
+        WHERE k.workspace_id = $1 AND k.mode = $2 AND k.name = $5 AND k.revoked_at IS NULL
+        AND (CAST($3 AS TEXT) IS NULL OR k.project_id = $3) AND (CAST($4 AS TEXT) IS NULL OR k.environment_id = $4)";
+    /// How many keys are narrowed so.
     indexed pub API_KEY_COUNT_NARROWED = "SELECT COUNT(*) FROM api_keys k
         WHERE k.workspace_id = $1 AND k.mode = $2 AND k.project_id = $3 AND k.revoked_at IS NULL
         AND (CAST($4 AS TEXT) IS NULL OR k.environment_id = $4)";
@@ -234,12 +243,19 @@ impl Store {
         workspace: WorkspaceId,
         mode: Mode,
         only: Option<(ProjectId, Option<EnvironmentId>)>,
+        name: Option<&str>,
         page: &Page,
     ) -> Result<Listed<ApiKey>> {
         let mut values: Vec<Value> = params![workspace, mode.as_str(), page.before(), rows_max(page), page.offset()];
-        let (rows, total) = match only {
-            None => (API_KEY_LIST.bind(values), counter::get(tenant, COUNTER, "")),
-            Some((project, environment)) => {
+        let (rows, total) = match (only, name) {
+            (only, Some(name)) => {
+                let (project, environment) = (only.map(|o| o.0), only.and_then(|o| o.1));
+                values.extend(params![project, environment, name]);
+                let count = params![workspace, mode.as_str(), project, environment, name];
+                (API_KEY_LIST_NAMED.bind(values), API_KEY_COUNT_NAMED.bind(count))
+            }
+            (None, None) => (API_KEY_LIST.bind(values), counter::get(tenant, COUNTER, "")),
+            (Some((project, environment)), None) => {
                 values.extend(params![project, environment]);
                 let count = params![workspace, mode.as_str(), project, environment];
                 (API_KEY_LIST_NARROWED.bind(values), API_KEY_COUNT_NARROWED.bind(count))

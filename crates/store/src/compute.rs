@@ -1,9 +1,9 @@
 //! Computes, and what is left of deleted ones.
 
 use nephos_model::Timestamp;
-use nephos_model::compute::{Address, Compute};
+use nephos_model::compute::{Address, Compute, Status};
 use nephos_model::id::{ComputeId, EnvironmentId, OperationId, ProjectId};
-use nephos_model::page::{Listed, Page};
+use nephos_model::page::{Listed, Page, Start};
 use nephos_model::tenant::TenantId;
 
 use crate::batch::{Miss, Statement};
@@ -26,78 +26,157 @@ macro_rules! columns {
     };
 }
 
-/// The filters that did not choose the index, each applied where it is given.
+/// Computes with a label.
+macro_rules! labelled {
+    () => {
+        " FROM compute_labels k JOIN computes c ON c.tenant = k.tenant AND c.id = k.compute_id
+          WHERE k.tenant = $1 AND k.name = $10 AND k.value = $11 AND k.compute_id < $2 "
+    };
+}
+
+/// The filters that did not choose the index, each applied where it is given. Labels come in pairs of name and value.
 macro_rules! residual {
     () => {
         " AND (CAST($5 AS TEXT) IS NULL OR c.status = $5) AND (CAST($6 AS TEXT) IS NULL OR c.region = $6)
           AND (CAST($7 AS TEXT) IS NULL OR c.project_id = $7) AND (CAST($8 AS TEXT) IS NULL OR c.environment_id = $8)
           AND (CAST($9 AS TEXT) IS NULL OR c.name = $9)
           AND (CAST($10 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM compute_labels l WHERE l.tenant = $1
-               AND l.name = $10 AND l.value = $11 AND l.compute_id = c.id)) "
+               AND l.name = $10 AND l.value = $11 AND l.compute_id = c.id))
+          AND (CAST($12 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM compute_labels l WHERE l.tenant = $1
+               AND l.name = $12 AND l.value = $13 AND l.compute_id = c.id))
+          AND (CAST($14 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM compute_labels l WHERE l.tenant = $1
+               AND l.name = $14 AND l.value = $15 AND l.compute_id = c.id))
+          AND (CAST($16 AS TEXT) IS NULL OR EXISTS (SELECT 1 FROM compute_labels l WHERE l.tenant = $1
+               AND l.name = $16 AND l.value = $17 AND l.compute_id = c.id)) "
     };
 }
 
 /// The page, its editions and the total of a list that one filter leads. `$2` comes before the page, so totals pass `~`.
+/// Then, where that filter is the only one, the last id before a page: by number from the newest and from the oldest.
 macro_rules! led {
-    ($list:ident, $editions:ident, $count:ident, $from:expr) => {
-        led!($list, $editions, $count, $from, residual!(), "c.id");
+    ($name:ident, $list:ident, $editions:ident, $count:ident, $newest:ident, $oldest:ident, $from:expr, $sole:expr) => {
+        led!($name, $list, $editions, $count, $newest, $oldest, $from, $sole, residual!());
     };
-    ($list:ident, $editions:ident, $count:ident, $from:expr, $residual:expr, $order:expr) => {
+    ($name:ident, $list:ident, $editions:ident, $count:ident, $newest:ident, $oldest:ident, $from:expr, $sole:expr,
+     $residual:expr) => {
         sql! {
             /// A page of computes, led by one filter.
             indexed pub $list = concat!("SELECT ", columns!(), $from, $residual,
-                " ORDER BY ", $order, " DESC LIMIT $3 OFFSET $4");
+                " ORDER BY c.id DESC LIMIT $3 OFFSET $4");
             /// Which computes are on a page, and in which edition.
             indexed pub $editions = concat!("SELECT c.id, c.version, c.updated_at", $from, $residual,
-                " ORDER BY ", $order, " DESC LIMIT $3 OFFSET $4");
+                " ORDER BY c.id DESC LIMIT $3 OFFSET $4");
             /// How many computes match, led by one filter.
             indexed pub $count = concat!("SELECT COUNT(*) FROM (SELECT 1 ", $from, $residual,
                 " LIMIT $3 OFFSET $4) AS matching");
+            /// One id by its number from the newest: the index alone is read.
+            indexed pub $newest = concat!("SELECT c.id FROM computes c WHERE c.tenant = $1 AND c.id < $2", $sole,
+                " ORDER BY c.id DESC LIMIT $3 OFFSET $4");
+            /// One id by its number from the oldest.
+            indexed pub $oldest = concat!("SELECT c.id FROM computes c WHERE c.tenant = $1 AND c.id < $2", $sole,
+                " ORDER BY c.id LIMIT $3 OFFSET $4");
         }
+        /// The statements of a list that one filter leads.
+        static $name: Led =
+            Led { list: &$list, editions: &$editions, count: &$count, newest: &$newest, oldest: &$oldest };
     };
 }
 
+/// The statements of a list that one filter leads.
+struct Led {
+    list: &'static Sql,
+    editions: &'static Sql,
+    count: &'static Sql,
+    newest: &'static Sql,
+    oldest: &'static Sql,
+}
+
 // Nothing is left to be filtered where no filter is given.
-led!(COMPUTE_LIST, COMPUTE_EDITIONS, COMPUTE_COUNT, " FROM computes c WHERE c.tenant = $1 AND c.id < $2 ", "", "c.id");
 led!(
+    BY_NOTHING,
+    COMPUTE_LIST,
+    COMPUTE_EDITIONS,
+    COMPUTE_COUNT,
+    COMPUTE_NEWEST,
+    COMPUTE_OLDEST,
+    " FROM computes c WHERE c.tenant = $1 AND c.id < $2 ",
+    "",
+    ""
+);
+led!(
+    BY_STATUS,
     COMPUTE_LIST_STATUS,
     COMPUTE_EDITIONS_STATUS,
     COMPUTE_COUNT_STATUS,
-    " FROM computes c WHERE c.tenant = $1 AND c.status = $5 AND c.id < $2 "
+    COMPUTE_NEWEST_STATUS,
+    COMPUTE_OLDEST_STATUS,
+    " FROM computes c WHERE c.tenant = $1 AND c.status = $5 AND c.id < $2 ",
+    " AND c.status = $5"
 );
 led!(
+    BY_REGION,
     COMPUTE_LIST_REGION,
     COMPUTE_EDITIONS_REGION,
     COMPUTE_COUNT_REGION,
-    " FROM computes c WHERE c.tenant = $1 AND c.region = $6 AND c.id < $2 "
+    COMPUTE_NEWEST_REGION,
+    COMPUTE_OLDEST_REGION,
+    " FROM computes c WHERE c.tenant = $1 AND c.region = $6 AND c.id < $2 ",
+    " AND c.region = $5"
 );
 led!(
+    BY_PROJECT,
     COMPUTE_LIST_PROJECT,
     COMPUTE_EDITIONS_PROJECT,
     COMPUTE_COUNT_PROJECT,
-    " FROM computes c WHERE c.tenant = $1 AND c.project_id = $7 AND c.id < $2 "
+    COMPUTE_NEWEST_PROJECT,
+    COMPUTE_OLDEST_PROJECT,
+    " FROM computes c WHERE c.tenant = $1 AND c.project_id = $7 AND c.id < $2 ",
+    " AND c.project_id = $5"
 );
 led!(
+    BY_ENVIRONMENT,
     COMPUTE_LIST_ENVIRONMENT,
     COMPUTE_EDITIONS_ENVIRONMENT,
     COMPUTE_COUNT_ENVIRONMENT,
-    " FROM computes c WHERE c.tenant = $1 AND c.environment_id = $8 AND c.id < $2 "
+    COMPUTE_NEWEST_ENVIRONMENT,
+    COMPUTE_OLDEST_ENVIRONMENT,
+    " FROM computes c WHERE c.tenant = $1 AND c.environment_id = $8 AND c.id < $2 ",
+    " AND c.environment_id = $5"
 );
 led!(
-    COMPUTE_LIST_LABEL,
-    COMPUTE_EDITIONS_LABEL,
-    COMPUTE_COUNT_LABEL,
-    " FROM compute_labels k JOIN computes c ON c.tenant = k.tenant AND c.id = k.compute_id
-    WHERE k.tenant = $1 AND k.name = $10 AND k.value = $11 AND k.compute_id < $2 ",
-    residual!(),
-    "k.compute_id"
-);
-led!(
+    BY_NAME,
     COMPUTE_LIST_NAME,
     COMPUTE_EDITIONS_NAME,
     COMPUTE_COUNT_NAME,
-    " FROM computes c WHERE c.tenant = $1 AND c.name = $9 AND c.id < $2 "
+    COMPUTE_NEWEST_NAME,
+    COMPUTE_OLDEST_NAME,
+    " FROM computes c WHERE c.tenant = $1 AND c.name = $9 AND c.id < $2 ",
+    " AND c.name = $5"
 );
+sql! {
+    /// A page of computes, led by a label.
+    indexed pub COMPUTE_LIST_LABEL = concat!("SELECT ", columns!(), labelled!(), residual!(),
+        " ORDER BY k.compute_id DESC LIMIT $3 OFFSET $4");
+    /// Which computes are on a page led by a label, and in which edition.
+    indexed pub COMPUTE_EDITIONS_LABEL = concat!("SELECT c.id, c.version, c.updated_at", labelled!(), residual!(),
+        " ORDER BY k.compute_id DESC LIMIT $3 OFFSET $4");
+    /// How many computes match, led by a label.
+    indexed pub COMPUTE_COUNT_LABEL = concat!("SELECT COUNT(*) FROM (SELECT 1 ", labelled!(), residual!(),
+        " LIMIT $3 OFFSET $4) AS matching");
+    /// One id by its number from the newest with a label.
+    indexed pub COMPUTE_NEWEST_LABEL = "SELECT compute_id FROM compute_labels
+        WHERE tenant = $1 AND name = $5 AND value = $6 AND compute_id < $2 ORDER BY compute_id DESC LIMIT $3 OFFSET $4";
+    /// One id by its number from the oldest with a label.
+    indexed pub COMPUTE_OLDEST_LABEL = "SELECT compute_id FROM compute_labels
+        WHERE tenant = $1 AND name = $5 AND value = $6 AND compute_id < $2 ORDER BY compute_id LIMIT $3 OFFSET $4";
+}
+static BY_LABEL: Led = Led {
+    list: &COMPUTE_LIST_LABEL,
+    editions: &COMPUTE_EDITIONS_LABEL,
+    count: &COMPUTE_COUNT_LABEL,
+    newest: &COMPUTE_NEWEST_LABEL,
+    oldest: &COMPUTE_OLDEST_LABEL,
+};
 
 sql! {
     /// One compute.
@@ -121,10 +200,27 @@ sql! {
         protected = $16, labels = $17, ssh_host = $18, ssh_port = $19, private_ip = $20, ssh_host_key = $21, boots = $22,
         operation_id = $23, notes = $24, updated_at = $25, started_at = $26, version = version + 1
         WHERE tenant = $1 AND id = $2 AND version = $3";
+    /// Adds to the number of computes of one kind.
+    pub COMPUTE_COUNTS_ADD = "INSERT INTO compute_counts (tenant, project_id, environment_id, region, status, value)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, project_id, environment_id, region, status)
+        DO UPDATE SET value = compute_counts.value + excluded.value";
+    /// How many computes there are of some kinds: a handful of rows are added up, however many computes there are.
+    indexed pub COMPUTE_COUNTS_SUM = "SELECT CAST(COALESCE(SUM(value), 0) AS BIGINT) FROM compute_counts
+        WHERE tenant = $1 AND (CAST($2 AS TEXT) IS NULL OR status = $2) AND (CAST($3 AS TEXT) IS NULL OR region = $3)
+        AND (CAST($4 AS TEXT) IS NULL OR project_id = $4) AND (CAST($5 AS TEXT) IS NULL OR environment_id = $5)";
+    /// The numbers of a project or of an environment, none of which are left.
+    pub COMPUTE_COUNTS_FORGET = "DELETE FROM compute_counts WHERE tenant = $1 AND project_id = $2
+        AND (CAST($3 AS TEXT) IS NULL OR environment_id = $3) AND value = 0";
     /// No more compute.
     pub COMPUTE_DELETE = "DELETE FROM computes WHERE tenant = $1 AND id = $2 AND version = $3";
     /// One label, for filters.
     pub COMPUTE_LABEL_INSERT = "INSERT INTO compute_labels (tenant, name, value, compute_id) VALUES ($1, $2, $3, $4)";
+    /// One compute less with each of the labels of one.
+    pub LABELLED_UNCOUNT = "UPDATE counters SET value = value - 1 WHERE tenant = $1 AND noun = 'compute.label'
+        AND scope IN (SELECT l.name || ':' || l.value FROM compute_labels l WHERE l.tenant = $1 AND l.compute_id = $2)";
+    /// No more counters of its labels that nothing else has.
+    pub LABELLED_FORGET = "DELETE FROM counters WHERE tenant = $1 AND noun = 'compute.label' AND value = 0
+        AND scope IN (SELECT l.name || ':' || l.value FROM compute_labels l WHERE l.tenant = $1 AND l.compute_id = $2)";
     /// No more labels.
     pub COMPUTE_LABELS_DELETE = "DELETE FROM compute_labels WHERE tenant = $1 AND compute_id = $2";
     /// What may be left of a compute on a host.
@@ -222,27 +318,53 @@ pub fn insert(tenant: TenantId, c: &Compute, labels: &[(String, String)]) -> Vec
         counter::add(tenant, "compute", "", 1),
         counter::add(tenant, "compute", c.project_id.to_string(), 1),
         counter::add(tenant, "compute", c.environment_id.to_string(), 1),
+        count(tenant, c, c.status, 1),
     ];
     batch.extend(label(tenant, c.id, labels));
     batch
 }
 
+/// Adds to the number of computes of the kind of `c` in `status`.
+fn count(tenant: TenantId, c: &Compute, status: Status, by: i64) -> Statement {
+    let Compute { project_id, environment_id, region, .. } = c;
+    COMPUTE_COUNTS_ADD.bind(params![tenant, *project_id, *environment_id, region, status.as_str(), by])
+}
+
+/// Forgets the numbers of computes of a project, or of one environment of it, that was removed.
+pub(crate) fn forget_counts(tenant: TenantId, project: ProjectId, environment: Option<EnvironmentId>) -> Statement {
+    COMPUTE_COUNTS_FORGET.bind(params![tenant, project, environment])
+}
+
 fn label(tenant: TenantId, id: ComputeId, labels: &[(String, String)]) -> impl Iterator<Item = Statement> {
-    labels.iter().map(move |(name, value)| COMPUTE_LABEL_INSERT.bind(params![tenant, name, value, id]))
+    labels.iter().flat_map(move |(name, value)| {
+        [
+            COMPUTE_LABEL_INSERT.bind(params![tenant, name, value, id]),
+            counter::add(tenant, LABELLED, label_scope(name, value), 1),
+        ]
+    })
+}
+
+/// The rows by which a compute is found by its labels are removed, and it is no longer counted there.
+fn unlabel(tenant: TenantId, id: ComputeId) -> [Statement; 3] {
+    [
+        LABELLED_UNCOUNT.bind(params![tenant, id]),
+        LABELLED_FORGET.bind(params![tenant, id]),
+        COMPUTE_LABELS_DELETE.bind(params![tenant, id]),
+    ]
 }
 
 /// Replaces the labels by which a compute is found.
 pub fn relabel(tenant: TenantId, id: ComputeId, labels: &[(String, String)]) -> Vec<Statement> {
-    let mut batch = vec![COMPUTE_LABELS_DELETE.bind(params![tenant, id])];
+    let mut batch = Vec::from(unlabel(tenant, id));
     batch.extend(label(tenant, id, labels));
     batch
 }
 
 /// Writes every column that can change, if the row still has `c.version`, or misses with [`STALE`]. The row's version
-/// is then one higher.
-pub fn update(tenant: TenantId, c: &Compute) -> Statement {
+/// is then one higher. `was` is the status that the row has: computes are counted by it.
+pub fn update(tenant: TenantId, c: &Compute, was: Status) -> Vec<Statement> {
     let (host, port, ip) = address(c);
-    COMPUTE_UPDATE
+    let update = COMPUTE_UPDATE
         .bind(params![
             tenant,
             c.id,
@@ -271,7 +393,15 @@ pub fn update(tenant: TenantId, c: &Compute) -> Statement {
             c.updated_at,
             c.started_at
         ])
-        .must(1, STALE)
+        .must(1, STALE);
+    let mut batch = vec![update];
+    if was != c.status {
+        let mut moves = [(was, -1), (c.status, 1)];
+        // In one order for all, so that two of them don't wait for each other.
+        moves.sort_unstable_by_key(|(status, _)| status.as_str());
+        batch.extend(moves.map(|(status, by)| count(tenant, c, status, by)));
+    }
+    batch
 }
 
 fn address(c: &Compute) -> (Option<&str>, Option<u16>, Option<&str>) {
@@ -302,12 +432,12 @@ pub struct Removal {
 /// Removes a compute that still has its version, or misses with [`STALE`]; writes down what may be left of it.
 pub fn delete(tenant: TenantId, c: &Compute, removal: &Removal) -> Vec<Statement> {
     let r = removal;
-    vec![
+    let mut batch = vec![
         COMPUTE_DELETE.bind(params![tenant, c.id, c.version]).must(1, STALE),
-        COMPUTE_LABELS_DELETE.bind(params![tenant, c.id]),
         counter::add(tenant, "compute", "", -1),
         counter::add(tenant, "compute", c.project_id.to_string(), -1),
         counter::add(tenant, "compute", c.environment_id.to_string(), -1),
+        count(tenant, c, c.status, -1),
         REMOVAL_INSERT.bind(params![
             tenant,
             r.compute_id,
@@ -319,7 +449,9 @@ pub fn delete(tenant: TenantId, c: &Compute, removal: &Removal) -> Vec<Statement
             r.disk_gib,
             r.requested_at
         ]),
-    ]
+    ];
+    batch.extend(unlabel(tenant, c.id));
+    batch
 }
 
 /// Nothing is left of a compute; misses with [`STALE`] when that was known already.
@@ -340,8 +472,30 @@ pub struct Filter {
     pub environment_id: Option<EnvironmentId>,
     /// Those with this name.
     pub name: Option<String>,
-    /// Those with this label: key and value.
-    pub label: Option<(String, String)>,
+    /// Those with all of these labels, key and value; at most [`LABELS_MAX`] of them.
+    pub labels: Vec<(String, String)>,
+}
+
+/// Labels by which one list is filtered, at most.
+pub const LABELS_MAX: usize = 4;
+/// Rows before a page from which on it is looked for by the index alone.
+const DEEP_ROWS: i64 = 2_000;
+const LABELLED: &str = "compute.label";
+
+/// The counter of the computes with a label; a name holds no colon.
+fn label_scope(name: &str, value: &str) -> String {
+    format!("{name}:{value}")
+}
+
+impl Filter {
+    /// How many of the filters are given.
+    fn given(&self) -> usize {
+        let texts = [&self.status, &self.region, &self.name].into_iter().flatten().count();
+        texts
+            + usize::from(self.project_id.is_some())
+            + usize::from(self.environment_id.is_some())
+            + self.labels.len().min(LABELS_MAX)
+    }
 }
 
 /// A state of a compute: whatever is shown of it is the same as long as its edition is.
@@ -361,20 +515,16 @@ impl From<&Compute> for Edition {
     }
 }
 
-/// The list, its editions and its total, led by the most selective filter.
-fn led_by(filter: &Filter) -> [&'static Sql; 3] {
+/// The statements of a list, led by the most selective filter.
+fn led_by(filter: &Filter) -> &'static Led {
     match filter {
-        Filter { name: Some(_), .. } => [&COMPUTE_LIST_NAME, &COMPUTE_EDITIONS_NAME, &COMPUTE_COUNT_NAME],
-        Filter { label: Some(_), .. } => [&COMPUTE_LIST_LABEL, &COMPUTE_EDITIONS_LABEL, &COMPUTE_COUNT_LABEL],
-        Filter { environment_id: Some(_), .. } => {
-            [&COMPUTE_LIST_ENVIRONMENT, &COMPUTE_EDITIONS_ENVIRONMENT, &COMPUTE_COUNT_ENVIRONMENT]
-        }
-        Filter { project_id: Some(_), .. } => {
-            [&COMPUTE_LIST_PROJECT, &COMPUTE_EDITIONS_PROJECT, &COMPUTE_COUNT_PROJECT]
-        }
-        Filter { status: Some(_), .. } => [&COMPUTE_LIST_STATUS, &COMPUTE_EDITIONS_STATUS, &COMPUTE_COUNT_STATUS],
-        Filter { region: Some(_), .. } => [&COMPUTE_LIST_REGION, &COMPUTE_EDITIONS_REGION, &COMPUTE_COUNT_REGION],
-        _ => [&COMPUTE_LIST, &COMPUTE_EDITIONS, &COMPUTE_COUNT],
+        Filter { name: Some(_), .. } => &BY_NAME,
+        Filter { labels, .. } if !labels.is_empty() => &BY_LABEL,
+        Filter { environment_id: Some(_), .. } => &BY_ENVIRONMENT,
+        Filter { project_id: Some(_), .. } => &BY_PROJECT,
+        Filter { status: Some(_), .. } => &BY_STATUS,
+        Filter { region: Some(_), .. } => &BY_REGION,
+        _ => &BY_NOTHING,
     }
 }
 
@@ -418,67 +568,92 @@ impl Store {
 
     /// A page of computes, newest first. The most selective filter given chooses the index.
     pub async fn computes(&self, tenant: TenantId, filter: &Filter, page: &Page) -> Result<Listed<Compute>> {
-        let [list, _, count] = led_by(filter);
-        self.compute_page(tenant, filter, page, list, count, decode).await
+        self.compute_page(tenant, filter, page, led_by(filter).list, decode).await
     }
 
     /// The same page, of which only the editions are read.
     pub async fn compute_editions(&self, tenant: TenantId, filter: &Filter, page: &Page) -> Result<Listed<Edition>> {
-        let [_, editions, count] = led_by(filter);
         let decode = |row: &Row| Ok(Edition { id: row.id(0)?, version: row.int(1)?, updated_at: row.time(2)? });
-        self.compute_page(tenant, filter, page, editions, count, decode).await
+        self.compute_page(tenant, filter, page, led_by(filter).editions, decode).await
     }
 
     async fn compute_page<T>(
         &self,
         tenant: TenantId,
-        f: &Filter,
+        filter: &Filter,
         page: &Page,
-        list: &'static Sql,
-        count: &'static Sql,
+        rows: &'static Sql,
         decode: fn(&Row) -> Result<T>,
     ) -> Result<Listed<T>> {
-        let bind = |sql: &'static Sql, before: &str, limit: i64, offset: i64| {
-            let mut values: Vec<Value> = params![
+        let total = compute_total(tenant, filter);
+        if page.offset() >= DEEP_ROWS && filter.given() <= 1 {
+            let found = self.one(total.clone(), |row| row.int(0)).await?.unwrap_or(0);
+            if page.offset() >= found {
+                return Ok(Listed { items: Vec::new(), total: found, more: false });
+            }
+            // The page comes after the last id before it, which is near one of the ends.
+            let before = page.offset() - 1;
+            let (side, number) = match found - 1 - before {
+                from_oldest if from_oldest < before => (led_by(filter).oldest, from_oldest),
+                _ => (led_by(filter).newest, before),
+            };
+            let id = self.one(bind_sole(side, tenant, filter, number), |row| row.string(0)).await?;
+            let after = Page { start: Start::After(id.unwrap_or_default()), limit: page.limit };
+            let rows = bind(rows, tenant, filter, after.before(), rows_max(page), 0);
+            return self.page(rows, total, page, decode).await;
+        }
+        let rows = bind(rows, tenant, filter, page.before(), rows_max(page), page.offset());
+        self.page(rows, total, page, decode).await
+    }
+}
+
+/// A statement of a list with its filters.
+fn bind(sql: &'static Sql, tenant: TenantId, f: &Filter, before: &str, limit: i64, offset: i64) -> Statement {
+    let mut values: Vec<Value> = params![
+        tenant,
+        before,
+        limit,
+        offset,
+        f.status.as_deref(),
+        f.region.as_deref(),
+        f.project_id,
+        f.environment_id,
+        f.name.as_deref()
+    ];
+    for at in 0..LABELS_MAX {
+        let label = f.labels.get(at);
+        values.extend(params![label.map(|l| &*l.0), label.map(|l| &*l.1)]);
+    }
+    values.truncate(sql.parameters());
+    sql.bind(values)
+}
+
+/// A statement that finds one id by its number in a list with at most one filter.
+fn bind_sole(sql: &'static Sql, tenant: TenantId, f: &Filter, number: i64) -> Statement {
+    let mut values: Vec<Value> = params![tenant, "~", 1, number];
+    values.extend([&f.status, &f.region, &f.name].into_iter().flatten().map(|text| Value::from(text.as_str())));
+    values.extend(f.project_id.map(Value::from));
+    values.extend(f.environment_id.map(Value::from));
+    values.extend(f.labels.iter().take(1).flat_map(|(name, value)| [Value::from(&**name), Value::from(&**value)]));
+    sql.bind(values)
+}
+
+/// How many computes match. What the numbers of kinds or labels tell is not counted.
+fn compute_total(tenant: TenantId, f: &Filter) -> Statement {
+    match f {
+        Filter { name: None, labels, .. } if labels.is_empty() => match f.given() {
+            0 => counter::get(tenant, "compute", ""),
+            _ => COMPUTE_COUNTS_SUM.bind(params![
                 tenant,
-                before,
-                limit,
-                offset,
                 f.status.as_deref(),
                 f.region.as_deref(),
                 f.project_id,
-                f.environment_id,
-                f.name.as_deref(),
-                f.label.as_ref().map(|l| &*l.0),
-                f.label.as_ref().map(|l| &*l.1)
-            ];
-            values.truncate(sql.parameters());
-            sql.bind(values)
-        };
-        let scope = match f {
-            Filter { status: None, region: None, name: None, label: None, environment_id: Some(e), project_id: _ } => {
-                Some(e.to_string())
-            }
-            Filter {
-                status: None,
-                region: None,
-                name: None,
-                label: None,
-                environment_id: None,
-                project_id: Some(p),
-            } => Some(p.to_string()),
-            Filter { status: None, region: None, name: None, label: None, environment_id: None, project_id: None } => {
-                Some(String::new())
-            }
-            _ => None,
-        };
-        let total = match scope {
-            // An environment named beside a project that is not its own would match nothing: only its own counter is asked.
-            Some(scope) if f.environment_id.is_none() || f.project_id.is_none() => {
-                counter::get(tenant, "compute", scope)
-            }
-            _ => bind(count, "~", i64::MAX, 0),
-        };
-        self.page(bind(list, page.before(), rows_max(page), page.offset()), total, page, decode).await
+                f.environment_id
+            ]),
+        },
+        Filter { labels, .. } if labels.len() == 1 && f.given() == 1 => {
+            counter::get(tenant, LABELLED, label_scope(&labels[0].0, &labels[0].1))
+        }
+        _ => bind(led_by(f).count, tenant, f, "~", i64::MAX, 0),
     }
 }

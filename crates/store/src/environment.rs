@@ -103,6 +103,7 @@ pub fn delete(tenant: TenantId, environment: &Environment) -> Vec<Statement> {
         ENVIRONMENT_DELETE.bind(params![tenant, environment.id, environment.version]).must(1, STALE),
         counter::forget_zero(tenant, "compute", environment.id.to_string()).must(1, NOT_EMPTY),
         counter::add(tenant, "environment", environment.project_id.to_string(), -1),
+        crate::compute::forget_counts(tenant, environment.project_id, Some(environment.id)),
     ]
 }
 

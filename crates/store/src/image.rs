@@ -34,6 +34,11 @@ sql! {
     pub IMAGE_FIRST = concat!("SELECT ", columns!(), " FROM images ORDER BY id LIMIT 1");
     /// A page of images.
     indexed pub IMAGE_LIST = concat!("SELECT ", columns!(), " FROM images WHERE id < $1 ORDER BY id DESC LIMIT $2 OFFSET $3");
+    /// A page of at most one: those with a name.
+    indexed pub IMAGE_LIST_NAMED = concat!("SELECT ", columns!(),
+        " FROM images WHERE name = $4 AND id < $1 ORDER BY id DESC LIMIT $2 OFFSET $3");
+    /// Whether there is one with a name.
+    indexed pub IMAGE_COUNT_NAMED = "SELECT COUNT(*) FROM images WHERE name = $1";
     /// How many there are: an operator's handful.
     pub IMAGE_COUNT = "SELECT COUNT(*) FROM images";
     /// No more image.
@@ -106,8 +111,15 @@ impl Store {
     }
 
     /// A page of images, newest first.
-    pub async fn images(&self, page: &Page) -> Result<Listed<Image>> {
-        let rows = IMAGE_LIST.bind(params![page.before(), rows_max(page), page.offset()]);
-        self.page(rows, IMAGE_COUNT.bind(params![]), page, decode).await
+    pub async fn images(&self, name: Option<&str>, page: &Page) -> Result<Listed<Image>> {
+        let mut values = params![page.before(), rows_max(page), page.offset()];
+        let (rows, total) = match name {
+            None => (IMAGE_LIST.bind(values), IMAGE_COUNT.bind(params![])),
+            Some(name) => {
+                values.extend(params![name]);
+                (IMAGE_LIST_NAMED.bind(values), IMAGE_COUNT_NAMED.bind(params![name]))
+            }
+        };
+        self.page(rows, total, page, decode).await
     }
 }

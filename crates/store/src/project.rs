@@ -101,6 +101,7 @@ pub fn delete(tenant: TenantId, project: &Project, now: Timestamp) -> Vec<Statem
         TOMBSTONE_INSERT.bind(params![tenant, project.id, &project.name, project.created_at, now]),
         counter::add(tenant, "project", "", -1),
         counter::forget(tenant, "environment", project.id.to_string()),
+        crate::compute::forget_counts(tenant, project.id, None),
         crate::environment::COMPUTE_COUNTERS_DELETE_ALL.bind(params![tenant, project.id]),
         crate::environment::ENVIRONMENTS_DELETE_ALL.bind(params![tenant, project.id]),
     ]

@@ -54,7 +54,7 @@ impl Look<'_> {
 
     /// Observes, decides and moves until the compute is as wished or must be waited for.
     pub(super) async fn run(&self, mut compute: Compute, mut operation: MaybeOperation) -> Result<Looked, LookError> {
-        let before = ComputeView::from(&compute);
+        let mut was = Was { view: ComputeView::from(&compute), status: compute.status };
         let mut report = self.driver.observe(&self.machine(&compute)).await?;
         for _ in 0..MOVES_MAX {
             if let Some(notes) = report.notes.take() {
@@ -63,14 +63,14 @@ impl Look<'_> {
             let now = self.now();
             let wished = self.wished(&compute, operation.as_ref(), now);
             let goal = match next(&wished, &report.seen, now) {
-                Step::Look(at) => return self.save(compute, operation, self.wall(at)).await,
-                Step::Settle => return self.settle(&before, compute, operation, &report.seen).await,
+                Step::Look(at) => return self.save(&was, compute, operation, self.wall(at)).await,
+                Step::Settle => return self.settle(&was, compute, operation, &report.seen).await,
                 Step::Stopped => {
                     compute.wish = Wish::Stopped;
                     compute.reason = Some("The guest shut itself down.".to_owned());
-                    return self.settle(&before, compute, operation, &report.seen).await;
+                    return self.settle(&was, compute, operation, &report.seen).await;
                 }
-                Step::Fail(why) => return self.fail(&before, compute, operation, Code::Conflict, why).await,
+                Step::Fail(why) => return self.fail(&was, compute, operation, Code::Conflict, why).await,
                 Step::Restart(goal) => {
                     compute.restarts = wished.deaths + 1;
                     if wished.was_running {
@@ -86,22 +86,22 @@ impl Look<'_> {
             };
             // What was counted and noted must be durable before the host is changed.
             let begun = Self::begun(&mut operation, &compute, goal, now);
-            match self.write_progress(&mut compute, &mut operation, begun).await? {
-                Wrote::Done => {}
+            match self.write_progress(was.status, &mut compute, &mut operation, begun).await? {
+                Wrote::Done => was.status = compute.status,
                 Wrote::Overtaken => return Ok(Looked::Again),
             }
             report = match self.driver.converge(&self.machine(&compute), goal).await {
                 Ok(report) => report,
                 Err(DriverError::Refused(why)) => {
-                    return self.fail(&before, compute, operation, Code::Conflict, why).await;
+                    return self.fail(&was, compute, operation, Code::Conflict, why).await;
                 }
                 Err(DriverError::NoCapacity(why)) => {
-                    return self.fail(&before, compute, operation, Code::CapacityUnavailable, why).await;
+                    return self.fail(&was, compute, operation, Code::CapacityUnavailable, why).await;
                 }
                 Err(error) => return Err(error.into()),
             };
         }
-        self.save(compute, operation, self.cloud.clock().now()).await
+        self.save(&was, compute, operation, self.cloud.clock().now()).await
     }
 
     fn machine(&self, compute: &Compute) -> Machine {
@@ -140,11 +140,12 @@ impl Look<'_> {
 
     async fn write_progress(
         &self,
+        was: Status,
         compute: &mut Compute,
         operation: &mut MaybeOperation,
         begun: bool,
     ) -> Result<Wrote, LookError> {
-        let mut batch = Batch::from(store::compute::update(self.tenant, compute));
+        let mut batch = Batch::from(store::compute::update(self.tenant, compute, was));
         if let (true, Some((operation, version))) = (begun, operation.as_mut()) {
             batch.push(store::operation::update(self.tenant, operation, *version));
             *version += 1;
@@ -162,6 +163,7 @@ impl Look<'_> {
     /// On the way: what is known is kept, look again at `at` (the wall's time).
     async fn save(
         &self,
+        was: &Was,
         mut compute: Compute,
         mut operation: MaybeOperation,
         at: Timestamp,
@@ -171,7 +173,7 @@ impl Look<'_> {
             Some((o, _)) if booting && o.kind == Kind::ComputeCreate => reach(o, "boot", self.now()),
             _ => false,
         };
-        match self.write_progress(&mut compute, &mut operation, begun).await? {
+        match self.write_progress(was.status, &mut compute, &mut operation, begun).await? {
             Wrote::Done => Ok(Looked::Later(at, 0)),
             Wrote::Overtaken => Ok(Looked::Again),
         }
@@ -180,7 +182,7 @@ impl Look<'_> {
     /// It is as wished: status, address, meter, event and the operation's end in one batch.
     async fn settle(
         &self,
-        before: &ComputeView,
+        was: &Was,
         mut compute: Compute,
         operation: MaybeOperation,
         seen: &Seen,
@@ -202,7 +204,7 @@ impl Look<'_> {
             }
         };
         if compute.status == status && operation.is_none() {
-            return match self.write_progress(&mut compute, &mut None, false).await? {
+            return match self.write_progress(was.status, &mut compute, &mut None, false).await? {
                 Wrote::Done => Ok(idle),
                 Wrote::Overtaken => Ok(Looked::Again),
             };
@@ -211,13 +213,13 @@ impl Look<'_> {
             compute.started_at = Some(now);
         }
         let event = if status == Status::Running { "compute.running" } else { "compute.stopped" };
-        self.finish(before, compute, operation, status, event, None, now).await
+        self.finish(was, compute, operation, status, event, None, now).await
     }
 
     /// It can't be as wished: the reason is for people.
     pub(super) async fn fail(
         &self,
-        before: &ComputeView,
+        was: &Was,
         mut compute: Compute,
         operation: MaybeOperation,
         code: Code,
@@ -228,13 +230,13 @@ impl Look<'_> {
         compute.reason = Some(why.clone());
         compute.address = None;
         let now = self.now();
-        self.finish(before, compute, operation, Status::Failed, "compute.failed", Some((code, why)), now).await
+        self.finish(was, compute, operation, Status::Failed, "compute.failed", Some((code, why)), now).await
     }
 
     #[allow(clippy::too_many_arguments)] // what one batch is made of
     async fn finish(
         &self,
-        before: &ComputeView,
+        was: &Was,
         mut compute: Compute,
         operation: MaybeOperation,
         status: Status,
@@ -247,7 +249,7 @@ impl Look<'_> {
         compute.operation_id = None;
         compute.updated_at = now;
         let request_id = operation.as_ref().map(|(o, _)| o.request_id.clone());
-        let mut batch = Batch::from(store::compute::update(self.tenant, &compute));
+        let mut batch = Batch::from(store::compute::update(self.tenant, &compute, was.status));
         batch.extend(self.meter(&compute, now));
         let change = Change {
             event,
@@ -255,7 +257,7 @@ impl Look<'_> {
             resource_id: compute.id.to_string(),
             project_id: Some(compute.project_id),
             environment_id: Some(compute.environment_id),
-            before: Some(json(before)),
+            before: Some(json(&was.view)),
             after: Some(json(&ComputeView::from(&compute))),
             status: 200,
         };
@@ -303,6 +305,13 @@ impl Look<'_> {
         };
         store::meter::turn(self.tenant, &meter, now.secs(), &format!("v{}", compute.version)).into()
     }
+}
+
+/// What a compute was when the look began, and the status that its row has: only a write of ours changes that while the
+/// version is the same.
+pub(super) struct Was {
+    pub(super) view: ComputeView,
+    pub(super) status: Status,
 }
 
 enum Wrote {

@@ -16,7 +16,7 @@ use nephos_model::event::Actor;
 use nephos_model::fault::Code;
 use nephos_model::id::ComputeId;
 use nephos_model::image::Image;
-use nephos_model::operation::{Operation, Status as OperationStatus};
+use nephos_model::operation::{Kind as OperationKind, Operation, Status as OperationStatus};
 use nephos_model::tenant::{Mode, TenantId};
 use nephos_store as store;
 use nephos_store::work::Work;
@@ -29,7 +29,7 @@ use crate::operation::end;
 use crate::plan::{After, Change};
 use crate::view::{ComputeView, OperationView, json};
 use crate::{Cloud, fault};
-use look::Look;
+use look::{Look, Was};
 
 /// Looks at the same time, at most.
 const LOOKS_MAX: usize = 32;
@@ -39,6 +39,8 @@ const DUE_MAX: u32 = 64;
 const LEASE: Duration = Duration::from_secs(15);
 /// How often a look under way gives a sign of life.
 const LEASE_KEPT_EVERY: Duration = Duration::from_secs(5);
+/// How often the end of a clean-up is written again that others overtook; each time one of them got through.
+const REMOVED_ATTEMPTS_MAX: usize = 2 * LOOKS_MAX;
 /// Failed looks in a row before a compute is given up; a removal is never given up.
 const ATTEMPTS_MAX: u32 = 8;
 /// The longest pause after failed looks.
@@ -242,13 +244,38 @@ impl Cloud {
         };
         driver.discard(id).await?;
         let now = self.clock().now().plus(ahead);
+        let is_live = self.store().tenant(tenant).await?.is_some_and(|t| t.mode == Mode::Live);
+        // Several clean-ups may end at once that belong to one operation: each counts itself in turn.
+        for _ in 0..REMOVED_ATTEMPTS_MAX {
+            match self.store().write(self.removed(tenant, &removal, is_live, now).await?).await {
+                Ok(_) => {
+                    self.wake(&After { operation: Some(removal.operation_id), ..After::default() });
+                    info!(compute = %id, "nothing is left of a deleted compute");
+                    return Ok(Looked::Gone);
+                }
+                Err(StoreError::Missed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Looked::Again)
+    }
+
+    /// What is written when nothing is left of a compute.
+    async fn removed(
+        &self,
+        tenant: TenantId,
+        removal: &store::compute::Removal,
+        is_live: bool,
+        now: Timestamp,
+    ) -> Result<Batch, StoreError> {
+        let id = removal.compute_id;
         let mut batch = Batch::new();
         batch.push(store::compute::removed(tenant, id));
         batch.push(store::counter::give_back(tenant, "quota.computes", 1));
         batch.push(store::counter::give_back(tenant, "quota.vcpus", removal.vcpus.into()));
         batch.push(store::counter::give_back(tenant, "quota.memory_mib", removal.memory_mib.into()));
         batch.push(store::counter::give_back(tenant, "quota.disk_gib", removal.disk_gib.into()));
-        if self.store().tenant(tenant).await?.is_some_and(|t| t.mode == Mode::Live) {
+        if is_live {
             let back = nephos_model::region::Capacity {
                 vcpus: removal.vcpus.into(),
                 memory_mib: removal.memory_mib.into(),
@@ -258,20 +285,23 @@ impl Cloud {
         }
         if let Some((mut operation, version)) = self.store().operation(tenant, removal.operation_id).await? {
             let before = OperationView::from(&operation);
-            end(&mut operation, OperationStatus::Succeeded, None, now);
+            let ended = match operation.kind {
+                OperationKind::ProjectDelete => crate::operation::removed(&mut operation, id, now),
+                _ => {
+                    end(&mut operation, OperationStatus::Succeeded, None, now);
+                    true
+                }
+            };
             batch.push(store::operation::update(tenant, &operation, version));
-            batch.push(self.operation_event(tenant, &before, &operation, now));
+            if ended {
+                batch.push(self.operation_event(tenant, &before, &operation, now));
+                if operation.kind == OperationKind::ProjectDelete {
+                    batch.push(store::counter::give_back(tenant, "quota.projects", 1));
+                }
+            }
         }
         batch.push(store::work::end(id));
-        match self.store().write(batch).await {
-            Ok(_) => {
-                self.wake(&After { operation: Some(removal.operation_id), ..After::default() });
-                info!(compute = %id, "nothing is left of a deleted compute");
-                Ok(Looked::Gone)
-            }
-            Err(StoreError::Missed { .. }) => Ok(Looked::Again),
-            Err(error) => Err(error.into()),
-        }
+        Ok(batch)
     }
 
     /// A compute that its driver failed too often.
@@ -289,8 +319,8 @@ impl Cloud {
         let ahead = Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0));
         let image = self.image_of(&compute).await.ok()?;
         let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image };
-        let before = ComputeView::from(&compute);
-        look.fail(&before, compute, operation, Code::InternalServerError, why).await.ok()
+        let was = Was { view: ComputeView::from(&compute), status: compute.status };
+        look.fail(&was, compute, operation, Code::InternalServerError, why).await.ok()
     }
 
     /// The event of an operation that ended by itself.

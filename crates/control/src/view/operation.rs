@@ -44,12 +44,12 @@ pub struct OperationView {
     pub status: String,
     /// Percent of it that is done, 0 to 100.
     pub progress: u32,
-    /// The compute it is done to.
+    /// The compute or project it is done to.
     pub resource_id: String,
-    /// The compute's project.
+    /// The compute's project, or the project itself.
     pub project_id: String,
     /// The compute's environment.
-    pub environment_id: String,
+    pub environment_id: Option<String>,
     /// Its steps, in order.
     pub steps: Vec<StepView>,
     /// Why it failed.
@@ -77,9 +77,9 @@ impl From<&Operation> for OperationView {
             kind: o.kind.as_str().to_owned(),
             status: o.status.as_str().to_owned(),
             progress: o.progress_percent(),
-            resource_id: o.compute_id.to_string(),
+            resource_id: o.resource_id(),
             project_id: o.project_id.to_string(),
-            environment_id: o.environment_id.to_string(),
+            environment_id: o.environment_id.map(|id| id.to_string()),
             steps: o.steps.iter().map(step).collect(),
             error: o
                 .error

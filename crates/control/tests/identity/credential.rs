@@ -54,7 +54,7 @@ async fn a_credential_works_where_it_should(engine: Engine) {
     for bad in [never_made, mistyped, String::new(), "sk_live_".to_owned(), "é".repeat(30)] {
         assert_eq!(causes(&ask(bad, Mode::Live).await.unwrap_err()), (401, vec!["invalid_credential"]));
     }
-    let seen = world.cloud.api_keys(&world.grant(&test_caller), &Page::default()).await.unwrap();
+    let seen = world.cloud.api_keys(&world.grant(&test_caller), None, &Page::default()).await.unwrap();
     assert!(seen.items.iter().all(|key| key.mode == Mode::Test), "test keys see test keys");
     let live_id = live_caller.key_id.unwrap();
     assert_eq!(

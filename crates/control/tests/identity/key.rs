@@ -118,7 +118,7 @@ async fn a_key_gives_nothing_that_it_does_not_have(engine: Engine) {
     let fault = mint(&world, &caller, wide).await.unwrap_err();
     assert_eq!(causes(&fault), (403, vec!["beyond_own", "beyond_own", "missing_scope"]));
     let elsewhere = NewApiKey { project_id: Some(other), ..new_key("elsewhere") };
-    assert_eq!(causes(&mint(&world, &caller, elsewhere).await.unwrap_err()), (400, vec!["unknown_project"]));
+    assert_eq!(causes(&mint(&world, &caller, elsewhere).await.unwrap_err()), (404, vec!["resource_not_found"]));
 
     // A wider key of the same member is not rotated into the hands of a narrower one.
     let same_project = NewApiKey { project_id: Some(mine), ..new_key("same project, every scope") };
@@ -141,7 +141,7 @@ async fn a_key_narrowed_to_a_project_sees_and_dies_with_it(engine: Engine) {
     let deeper = mint(&world, &owner, deeper).await.unwrap();
     assert_eq!(deeper.key.project_id, Some(doomed), "an environment names its project");
     let wrong = NewApiKey { project_id: Some(doomed), environment_id: Some(world.cloud.id()), ..new_key("wrong") };
-    assert_eq!(causes(&mint(&world, &owner, wrong).await.unwrap_err()), (400, vec!["unknown_environment"]));
+    assert_eq!(causes(&mint(&world, &owner, wrong).await.unwrap_err()), (404, vec!["resource_not_found"]));
 
     let caller = live(&world, &narrowed.secret).await.unwrap();
     assert_eq!(keys(&world, &caller).await, ["environment", "project"]);

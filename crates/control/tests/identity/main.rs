@@ -82,7 +82,7 @@ async fn delete(world: &World, caller: &Arc<Caller>, id: ProjectId) {
 }
 
 async fn keys(world: &World, caller: &Arc<Caller>) -> Vec<String> {
-    let listed = world.cloud.api_keys(&world.grant::<ApiKeyRead>(caller), &Page::default()).await.unwrap();
+    let listed = world.cloud.api_keys(&world.grant::<ApiKeyRead>(caller), None, &Page::default()).await.unwrap();
     assert_eq!(usize::try_from(listed.total).unwrap(), listed.items.len(), "the total is the true one");
     listed.items.into_iter().map(|key| key.name).collect()
 }

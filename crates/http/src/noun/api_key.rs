@@ -11,7 +11,7 @@ use nephos_model::scope::{Noun, Scope};
 use crate::call::{Answer, Call, DeletedView};
 use crate::endpoint::{Endpoint, Need, Success, schema_of};
 use crate::fields::{Field, Kind, parse_time};
-use crate::query::{AFTER, DRY_RUN, LIMIT, PAGE};
+use crate::query::{AFTER, DRY_RUN, LIMIT, PAGE, Parameter};
 use crate::reply::Reply;
 
 const ALL: &str = "/api-keys";
@@ -48,7 +48,7 @@ pub const OPERATIONS: &[Endpoint] = &[
     Endpoint::new("api_key.list", "GET", ALL, Success::Listed, schema_of::<ApiKeyView>, |c| Box::pin(list(c)))
         .needs(Need::of::<ApiKeyRead>())
         .told("List API keys", "The keys that work, the newest first; never their secrets.", "API keys listed.")
-        .query(&[PAGE, LIMIT, AFTER]),
+        .query(&[PAGE, LIMIT, AFTER, Parameter::new("name", Kind::Title, "Only keys with this name.")]),
     Endpoint::new("api_key.create", "POST", ALL, Success::Created, schema_of::<ApiKeyWithSecretView>, |c| {
         Box::pin(create(c))
     })
@@ -91,7 +91,7 @@ pub const OPERATIONS: &[Endpoint] = &[
 async fn list(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<ApiKeyRead>()?;
     let page = call.query.page("key")?;
-    let listed = call.cloud().api_keys(&grant, &page).await?;
+    let listed = call.cloud().api_keys(&grant, call.query.text("name"), &page).await?;
     call.read(Reply::listed(&listed, &page, |k| k.id.to_string(), |k| ApiKeyView::from(k)))
 }
 

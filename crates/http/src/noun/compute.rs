@@ -1,19 +1,19 @@
 //! Computes and the actions on them.
 
 use nephos_control::caller::{ComputeRead, ComputeWrite};
-use nephos_control::compute::{CONSOLE_BYTES_MAX, ComputePatch, Filter, NewCompute};
+use nephos_control::compute::{CONSOLE_BYTES_MAX, Choice, ComputePatch, Filter, NewCompute};
 use nephos_control::plan::CommitError;
 use nephos_control::view::{ComputeView, OperationView};
-use nephos_model::Code;
 use nephos_model::compute::{RestartPolicy, SSH_KEYS_MAX, USER_DATA_BYTES_MAX};
 use nephos_model::id::{ComputeId, ProjectId};
 use nephos_model::operation::Kind as Action;
+use nephos_model::{Code, Detail, Fault};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::call::{Answer, Call, DeletedView};
 use crate::endpoint::{Endpoint, Need, Outcome, Success, schema_of};
-use crate::fields::{Field, Kind};
+use crate::fields::{Body, Field, Kind};
 use crate::query::{AFTER, DRY_RUN, LABEL, LIMIT, PAGE, Parameter};
 use crate::reply::Reply;
 
@@ -82,6 +82,7 @@ pub const OPERATIONS: &[Endpoint] = &[
         )
         .query(&[DRY_RUN])
         .body(NEW)
+        .looks_up(|c| Box::pin(look_up(c)))
         .faults(&[Code::Conflict, Code::QuotaExceeded, Code::CapacityUnavailable]),
     Endpoint::new("compute.get", "GET", ONE, Success::Found, schema_of::<ComputeView>, |c| Box::pin(get(c)))
         .needs(Need::of::<ComputeRead>())
@@ -146,7 +147,7 @@ async fn list(call: &Call) -> Result<Answer, CommitError> {
         project_id: call.query.parsed("project_id"),
         environment_id: call.query.parsed("environment_id"),
         name: text("name"),
-        label: call.query.label(),
+        labels: call.query.labels(),
     };
     let listed = call.cloud().computes(&grant, filter, &page).await?;
     call.read(
@@ -155,18 +156,33 @@ async fn list(call: &Call) -> Result<Answer, CommitError> {
     )
 }
 
-async fn create(call: &Call) -> Result<Answer, CommitError> {
-    let grant = call.grant::<ComputeWrite>()?;
-    let body = &call.body;
+fn choice(body: &Body) -> Result<Choice, Fault> {
     let text = |name| body.text(name).map(str::to_owned);
-    let new = NewCompute {
-        name: body.parsed("name")?,
+    Ok(Choice {
         project_id: body.maybe_parsed("project_id")?,
         environment: text("environment"),
         region: text("region"),
         size: text("size"),
         image: text("image"),
         ssh_keys: body.texts("ssh_keys").unwrap_or_default(),
+    })
+}
+
+async fn look_up(call: &Call) -> Vec<Detail> {
+    // The permission was checked before the body was read, and the fields that are left are right.
+    match (call.grant::<ComputeWrite>(), choice(&call.body)) {
+        (Ok(grant), Ok(choice)) => call.cloud().wrong_choice(&grant, &choice).await,
+        _ => Vec::new(),
+    }
+}
+
+async fn create(call: &Call) -> Result<Answer, CommitError> {
+    let grant = call.grant::<ComputeWrite>()?;
+    let body = &call.body;
+    let text = |name| body.text(name).map(str::to_owned);
+    let new = NewCompute {
+        name: body.parsed("name")?,
+        choice: choice(body)?,
         user_data: text("user_data"),
         labels: body.labels("labels").unwrap_or_default(),
         protected: body.flag("protected").unwrap_or(false),

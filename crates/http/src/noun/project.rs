@@ -45,7 +45,8 @@ pub const OPERATIONS: &[Endpoint] = &[
         .told(
             "Delete a project",
             "Removes the project and revokes the keys that are narrowed to it. Refused while it has live resources, unless \
-             `force` is true; the default project stays.",
+             `force` is true; the header Operation-Id then names what cleans up after them, whose end returns the quota. The \
+             default project stays.",
             "Project deleted.",
         )
         .query(&[FORCE])
@@ -92,5 +93,6 @@ async fn delete(call: &Call) -> Result<Answer, CommitError> {
     call.must_match(project.version)?;
     let force = if call.query.flag("force") { Force::Yes } else { Force::No };
     let plan = call.cloud().delete_project(&grant, project, force).await?;
-    call.commit(plan, |deleted| Reply::deleted(deleted.project.id)).await
+    call.commit(plan, |deleted| Reply::deleted(deleted.project.id).operation(deleted.operation.as_ref().map(|o| o.id)))
+        .await
 }

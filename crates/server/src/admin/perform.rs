@@ -34,7 +34,7 @@ impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         let mut message = fault.message.clone();
         for detail in fault.details.iter().filter(|d| d.message != fault.message) {
-            message.push_str("; ");
+            message.push_str(if message.ends_with('.') { " " } else { "; " });
             message.push_str(&detail.message);
         }
         // The operator is the one who reads the log: the cause is told here as well.
@@ -74,7 +74,7 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
         Request::Status => {
             let ready = cloud.store().ping().await.is_ok();
             let page = Page { start: Start::Number(1), limit: 1 };
-            let images = if ready { cloud.store().images(&page).await?.total } else { 0 };
+            let images = if ready { cloud.store().images(None, &page).await?.total } else { 0 };
             Ok(json!({"pid": std::process::id(), "version": env!("CARGO_PKG_VERSION"), "ready": ready,
                 "database": on.database, "images": images}))
         }
@@ -102,7 +102,7 @@ async fn all_images(on: &Installation) -> Result<Vec<Image>, Refusal> {
     let mut images: Vec<Image> = Vec::new();
     loop {
         let page = page_after(images.last().map(|image| image.id.to_string()));
-        let listed = on.cloud.store().images(&page).await?;
+        let listed = on.cloud.store().images(None, &page).await?;
         let is_last = !listed.more || listed.items.is_empty();
         images.extend(listed.items);
         if is_last {

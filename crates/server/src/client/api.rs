@@ -33,6 +33,10 @@ const PAGE_ITEMS: u32 = 100;
 pub enum Failure {
     /// Something on this side: a file, a setting, an unclear name.
     Local(String),
+    /// There is no credential to send.
+    Credential(String),
+    /// A setting is wrong.
+    Setting(String),
     /// The server refused.
     Refused(Refusal),
     /// There was no answer.
@@ -63,6 +67,8 @@ impl Failure {
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Local(_) => 1,
+            Self::Setting(_) => 2,
+            Self::Credential(_) => 3,
             Self::Refused(refusal) => match refusal.status {
                 401 | 403 => 3,
                 404 | 410 => 4,
@@ -81,9 +87,12 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Local(text) | Self::Unreachable(text) | Self::Operation(text) | Self::Waiting(text) => {
-                f.write_str(text)
-            }
+            Self::Local(text)
+            | Self::Credential(text)
+            | Self::Setting(text)
+            | Self::Unreachable(text)
+            | Self::Operation(text)
+            | Self::Waiting(text) => f.write_str(text),
             Self::Refused(r) => {
                 write!(f, "{} ({}, {})", escape(&r.message), escape(&r.code), r.status)?;
                 for detail in &r.details {
@@ -126,18 +135,18 @@ impl<'a> Api<'a> {
     /// A client of the server at `url`. A test key goes to the sandbox.
     pub fn new(url: &str, key: Option<&str>, entropy: &'a dyn Entropy) -> Result<Self, Failure> {
         let key = key.map(str::trim).filter(|k| !k.is_empty()).ok_or_else(|| {
-            Failure::Local(
+            Failure::Credential(
                 "there is no API key: set CLOUD_API_KEY to one that `nephos init` or `nephos keys create` printed"
                     .to_owned(),
             )
         })?;
         if !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Failure::Local("CLOUD_API_KEY holds characters that no API key has".to_owned()));
+            return Err(Failure::Credential("CLOUD_API_KEY holds characters that no API key has".to_owned()));
         }
         let origin = url.trim_end_matches('/');
         let web = origin.parse::<http::Uri>().ok().filter(|u| matches!(u.scheme_str(), Some("http" | "https")));
         if web.and_then(|u| u.authority().cloned()).is_none() {
-            return Err(Failure::Local(format!(
+            return Err(Failure::Setting(format!(
                 "{} is no server address; NEPHOS_URL or --url is like http://127.0.0.1:7600",
                 escape(url)
             )));
@@ -430,9 +439,14 @@ mod tests {
 
     #[test]
     fn mistakes_on_this_side_are_named() {
-        let error = |url, key| Api::new(url, key, &SystemEntropy).err().unwrap().to_string();
-        assert!(error("http://h", None).contains("CLOUD_API_KEY"));
-        assert!(error("http://h", Some("a b")).contains("CLOUD_API_KEY"));
-        assert!(error("h:1", Some("sk_live_x")).contains("NEPHOS_URL"));
+        for (url, key, named, status) in [
+            ("http://h", None, "CLOUD_API_KEY", 3),
+            ("http://h", Some("a b"), "CLOUD_API_KEY", 3),
+            ("h:1", Some("sk_live_x"), "NEPHOS_URL", 2),
+        ] {
+            let failure = Api::new(url, key, &SystemEntropy).err().unwrap();
+            assert!(failure.to_string().contains(named), "{failure}");
+            assert_eq!(failure.exit_status(), status, "{failure}");
+        }
     }
 }

@@ -27,7 +27,20 @@ counted!(COUNTED_COMPUTES, "compute", "", "computes");
 counted!(COUNTED_SSH_KEYS, "ssh_key", "", "ssh_keys");
 counted!(COUNTED_OPERATIONS, "operation", "", "operations");
 counted!(COUNTED_EVENTS, "event", "", "events");
-counted!(QUOTA_PROJECTS, "quota.projects", "", "projects");
+sql! {
+    QUOTA_PROJECTS = "SELECT t.id, k.value FROM tenants t
+        LEFT JOIN counters k ON k.tenant = t.id AND k.noun = 'quota.projects' AND k.scope = ''
+        WHERE COALESCE(k.value, 0) <> (SELECT COUNT(*) FROM projects p WHERE p.tenant = t.id)
+        + (SELECT COUNT(*) FROM operations o WHERE o.tenant = t.id AND o.kind = 'project.delete' AND o.ended_at IS NULL)";
+    COUNTED_KINDS = "SELECT k.tenant, k.environment_id, k.status, k.value FROM compute_counts k
+        WHERE k.value <> (SELECT COUNT(*) FROM computes c WHERE c.tenant = k.tenant AND c.project_id = k.project_id
+            AND c.environment_id = k.environment_id AND c.region = k.region AND c.status = k.status)";
+    COUNTED_ALL_KINDS = "SELECT t.id FROM tenants t
+        WHERE (SELECT COUNT(*) FROM computes c WHERE c.tenant = t.id)
+        <> (SELECT CAST(COALESCE(SUM(k.value), 0) AS BIGINT) FROM compute_counts k WHERE k.tenant = t.id)";
+    COUNTED_LABELS = "SELECT k.tenant, k.scope, k.value FROM counters k WHERE k.noun = 'compute.label'
+        AND k.value <> (SELECT COUNT(*) FROM compute_labels l WHERE l.tenant = k.tenant AND l.name || ':' || l.value = k.scope)";
+}
 counted!(QUOTA_SSH_KEYS, "quota.ssh_keys", "", "ssh_keys");
 
 macro_rules! promised {
@@ -193,6 +206,9 @@ pub async fn broken(store: &Store, lease_until: Timestamp) -> Vec<String> {
         &LEDGER_BACKWARDS,
         &LEDGER_TWICE,
         &LEDGER_AND_METER,
+        &COUNTED_KINDS,
+        &COUNTED_ALL_KINDS,
+        &COUNTED_LABELS,
     ];
     let mut questions: Vec<_> = plain.iter().map(|sql| sql.bind([])).collect();
     questions.push(WORK_THAT_SLEEPS_ON.bind(params![crate::work::IDLE]));

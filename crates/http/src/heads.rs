@@ -1,0 +1,84 @@
+//! The heads of requests as they were sent, for what the parser hides: of a request with both `Content-Length` and
+//! `Transfer-Encoding` it leaves one. Such a request may be two to a proxy in front, so it is refused.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::request::Parts;
+use http::{Version, header};
+
+/// Bytes kept of what was read since the last answer, at most. A head that is longer is over the limit of headers.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes whose room an idle connection keeps, at most.
+const IDLE_BYTES_MAX: usize = 4 * 1024;
+
+/// What one connection read since its last answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Heads(Arc<Mutex<Vec<u8>>>);
+
+impl Heads {
+    /// More was read.
+    pub(crate) fn read(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = KEPT_BYTES_MAX - kept.len();
+        kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// Something was answered: what comes is the next request.
+    pub(crate) fn answered(&self) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.clear();
+        kept.shrink_to(IDLE_BYTES_MAX);
+    }
+
+    /// Whether a request that came in chunks told a length as well. When its head can't be found again, because requests
+    /// were sent ahead of the answers, nobody can tell: then it counts as if.
+    pub(crate) fn tell_two_lengths(&self, parts: &Parts) -> bool {
+        if parts.version != Version::HTTP_11 || !parts.headers.contains_key(header::TRANSFER_ENCODING) {
+            return false;
+        }
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = format!("{} {} HTTP/1.1\r\n", parts.method, parts.uri);
+        let found = kept.windows(line.len()).rposition(|window| window == line.as_bytes());
+        let Some(head) = found.map(|at| &kept[at + line.len()..]) else { return true };
+        let mut lines = head.split(|b| *b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        lines.by_ref().take_while(|line| !line.is_empty()).any(|line| {
+            let name = line.split(|b| *b == b':').next().unwrap_or_default();
+            name.eq_ignore_ascii_case(b"content-length")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tells(sent: &str, method: &str, target: &str) -> bool {
+        let heads = Heads::default();
+        heads.read(sent.as_bytes());
+        let request = http::Request::builder().method(method).uri(target).header("transfer-encoding", "chunked");
+        heads.tell_two_lengths(&request.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn two_lengths_in_one_head_are_found() {
+        let chunked = "POST /v1/a?b HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n";
+        assert!(!tells(&format!("{chunked}\r\ncontent-length: 3\r\n"), "POST", "/v1/a?b"), "that is the body");
+        assert!(tells(&format!("{chunked}Content-Length: 3\r\n\r\n"), "POST", "/v1/a?b"));
+        assert!(tells(
+            "POST /v1/a HTTP/1.1\r\ncontent-length:3\r\ntransfer-encoding: chunked\r\n\r\n",
+            "POST",
+            "/v1/a"
+        ));
+        assert!(tells("GET / HTTP/1.1\r\n\r\n", "POST", "/v1/a"), "its head is not there");
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let heads = Heads::default();
+        heads.read(&[b'x'; KEPT_BYTES_MAX]);
+        heads.read(b"y");
+        assert_eq!(heads.0.lock().unwrap().len(), KEPT_BYTES_MAX);
+        heads.answered();
+        assert!(heads.0.lock().unwrap().capacity() <= IDLE_BYTES_MAX);
+    }
+}
