@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use nephos_model::api_key::{ALLOWED_IPS_MAX, ApiKey, GRACE_S_MAX};
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{EnvironmentId, KeyId, ProjectId};
+use nephos_model::id::{EnvironmentId, KeyId, MemberId, ProjectId};
 use nephos_model::key::Secret;
 use nephos_model::name::Title;
 use nephos_model::page::{LIMIT_MAX, Listed, Page, Start};
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
+use nephos_model::tenant::Mode;
 use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
 use nephos_store::Statement;
@@ -20,6 +21,9 @@ use crate::plan::{Change, Plan};
 use crate::plan_limits::quota;
 use crate::view::{ApiKeyView, json};
 use crate::{Cloud, fault};
+
+/// API keys of one member at most, live and test ones together: a removal revokes them in one transaction.
+pub const KEYS_PER_MEMBER_MAX: u32 = 1_000;
 
 /// What a new key shall be. What is absent is as wide as the credential that makes it.
 #[derive(Debug, Clone)]
@@ -106,32 +110,23 @@ impl Cloud {
         let caller = grant.caller();
         let now = self.clock().now();
         let own = self.own_key(caller).await?;
+        self.must_have_few_keys(caller.member_id).await?;
         let bounds = Bounds::of(caller, own.as_ref());
         let home = self.narrowed_home(grant, &new).await;
         let ((project_id, environment_id), ranges) = match (home, parsed_ranges(&new, now)) {
             (Ok(home), Ok(ranges)) => (home, ranges),
             (home, ranges) => return Err(fault::together([home.err(), ranges.err()].into_iter().flatten().collect())),
         };
-        let secret = Secret::generate(caller.mode, self.entropy());
+        let KeyWithSecret { key, secret } = self.new_key(caller.member_id, caller.mode, new.name.as_str(), now);
         let inherited = || bounds.ranges.iter().map(ToString::to_string).collect();
         let key = ApiKey {
-            id: self.id(),
-            member_id: caller.member_id,
-            name: new.name.as_str().to_owned(),
-            hint: secret.hint().to_owned(),
-            mode: caller.mode,
             // A credential that has every scope gives whatever there is, also scopes of later versions.
             scopes: new.scopes.or((bounds.scopes != Scopes::EVERY).then_some(bounds.scopes)),
             project_id,
             environment_id,
             allowed_ips: if ranges.is_empty() { inherited() } else { ranges.iter().map(ToString::to_string).collect() },
             expires_at: new.expires_at.or(bounds.expires_at),
-            previous_until_at: None,
-            revoked_at: None,
-            last_used_at: None,
-            version: 1,
-            created_at: now,
-            updated_at: now,
+            ..key
         };
         bounds.must_cover(&key)?;
         let mut plan = Plan::new(KeyWithSecret { key, secret });
@@ -148,6 +143,18 @@ impl Cloud {
         plan.write(writes);
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
+    }
+
+    /// 422 when a member has as many keys as can be revoked at once when the member is removed. Few at the same time may
+    /// still slip in, for which there is room.
+    async fn must_have_few_keys(&self, member: MemberId) -> Result<(), Fault> {
+        let count = self.store().api_keys_of_count(member).await.map_err(fault::store)?;
+        if count < i64::from(KEYS_PER_MEMBER_MAX) {
+            return Ok(());
+        }
+        let message = format!("A member has at most {KEYS_PER_MEMBER_MAX} API keys; revoke some of them first.");
+        let detail = Detail::new("keys_of_member", message.clone());
+        Err(Fault { details: vec![detail], ..Fault::new(Code::QuotaExceeded, message) })
     }
 
     /// The project and environment of a new key: those asked for, else those of the credential.
@@ -176,8 +183,32 @@ impl Cloud {
         Ok((project_id, None))
     }
 
+    /// A key of a member that is not narrowed in any way.
+    pub(crate) fn new_key(&self, member_id: MemberId, mode: Mode, name: &str, now: Timestamp) -> KeyWithSecret {
+        let secret = Secret::generate(mode, self.entropy());
+        let key = ApiKey {
+            id: self.id(),
+            member_id,
+            name: name.to_owned(),
+            hint: secret.hint().to_owned(),
+            mode,
+            scopes: None,
+            project_id: None,
+            environment_id: None,
+            allowed_ips: Vec::new(),
+            expires_at: None,
+            previous_until_at: None,
+            revoked_at: None,
+            last_used_at: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        KeyWithSecret { key, secret }
+    }
+
     /// The key of the credential itself as it is now; 401 when it was revoked meanwhile.
-    async fn own_key(&self, caller: &Caller) -> Result<Option<ApiKey>, Fault> {
+    pub(crate) async fn own_key(&self, caller: &Caller) -> Result<Option<ApiKey>, Fault> {
         let Some(id) = caller.key_id else { return Ok(None) };
         let found = self.store().api_key(caller.workspace_id, caller.mode, id).await.map_err(fault::store)?;
         let gone = || Fault::new(Code::Unauthorized, "This key was revoked. Make another one.");
@@ -413,7 +444,7 @@ impl Bounds {
     }
 }
 
-fn change(
+pub(crate) fn change(
     event: &'static str,
     action: &'static str,
     before: Option<&ApiKey>,

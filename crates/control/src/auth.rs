@@ -359,15 +359,17 @@ impl Cloud {
             ));
         }
         if known.is_suspended {
-            let contact = &self.settings().support_contact;
-            let message = format!("The workspace is suspended. Contact {contact}.");
-            return Err(Fault {
-                details: vec![Detail::new("workspace_suspended", message.clone())],
-                ..Fault::new(Code::Forbidden, message)
-            });
+            return Err(self.suspended());
         }
         self.0.credentials.note_use(known, now);
         Ok(known.caller.clone())
+    }
+
+    pub(crate) fn suspended(&self) -> Fault {
+        let contact = &self.settings().support_contact;
+        let message = format!("The workspace is suspended. Contact {contact}.");
+        let details = vec![Detail::new("workspace_suspended", message.clone())];
+        Fault { details, ..Fault::new(Code::Forbidden, message) }
     }
 
     /// Writes when keys were last used.

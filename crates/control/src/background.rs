@@ -73,7 +73,8 @@ impl Cloud {
         batch.push(store::idempotency::IDEMPOTENCY_EXPIRE.bind(store::params![now]));
         batch.extend(store::operation::expire(now.minus(OPERATIONS_KEPT)));
         batch.extend(store::event::expire(now.minus(EVENTS_KEPT)));
-        self.store().write(batch).await.map(|_| ())
+        self.store().write(batch).await?;
+        self.expire_invitations().await
     }
 
     async fn expire(self) {

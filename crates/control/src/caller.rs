@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nephos_model::Fault;
 use nephos_model::event::Actor;
 use nephos_model::id::{EnvironmentId, KeyId, MemberId, ProjectId, RequestId, WorkspaceId};
 use nephos_model::role::Role;
 use nephos_model::scope::{Noun, Scope, Scopes};
 use nephos_model::tenant::{Mode, TenantId};
+use nephos_model::{Code, Detail, Fault};
 
 use crate::plan_limits::Limits;
 
@@ -52,22 +52,38 @@ pub struct Request {
     pub address: IpAddr,
 }
 
-/// A permission: the scope and the least role that an operation needs.
+/// What an operation is about, and so which credentials are too narrow for it whatever their scopes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Things that a project has, or that everybody sees: a narrowed credential sees its part of them.
+    Part,
+    /// The workspace as a whole: not for a credential that is narrowed to a project or environment.
+    Whole,
+    /// Who belongs to the workspace, and the workspace itself: not for a test key either, since it would reach what is live.
+    WholeLive,
+}
+
+/// A permission: the scope and the least role that an operation needs, and how far it reaches.
 pub trait Permission: Send + Sync + 'static {
     /// The scope.
     const SCOPE: Scope;
     /// The least role.
     const ROLE: Role;
+    /// How far it reaches.
+    const REACH: Reach;
 }
 
 macro_rules! permissions {
-    ($($(#[$doc:meta])* $name:ident = $verb:ident $noun:ident, $role:ident;)*) => {$(
+    (@reach) => { Reach::Part };
+    (@reach $reach:ident) => { Reach::$reach };
+    ($($(#[$doc:meta])* $name:ident = $verb:ident $noun:ident, $role:ident $(, $reach:ident)?;)*) => {$(
         $(#[$doc])*
         #[derive(Debug, Clone, Copy)]
         pub struct $name;
         impl Permission for $name {
             const SCOPE: Scope = Scope::$verb(Noun::$noun);
             const ROLE: Role = Role::$role;
+            const REACH: Reach = permissions!(@reach $($reach)?);
         }
     )*};
 }
@@ -111,14 +127,22 @@ permissions! {
     ApiKeyRead = read ApiKey, Member;
     /// Make, change, rotate and revoke API keys.
     ApiKeyWrite = write ApiKey, Member;
-    /// See the workspace and the credential itself.
-    WorkspaceRead = read Workspace, Member;
-    /// Rename the workspace.
-    WorkspaceWrite = write Workspace, Owner;
+    /// See the credential itself.
+    MeRead = read Workspace, Member;
+    /// See the workspace.
+    WorkspaceRead = read Workspace, Member, Whole;
+    /// Rename and delete the workspace.
+    WorkspaceWrite = write Workspace, Owner, WholeLive;
     /// See members.
-    MemberRead = read Member, Member;
-    /// Change and remove members.
-    MemberWrite = write Member, Admin;
+    MemberRead = read Member, Member, Whole;
+    /// Change members' roles.
+    MemberWrite = write Member, Owner, WholeLive;
+    /// Remove members, or leave.
+    MemberRemove = write Member, Member, WholeLive;
+    /// See invitations.
+    InvitationRead = read Invitation, Member, Whole;
+    /// Invite people, and take invitations back.
+    InvitationWrite = write Invitation, Admin, WholeLive;
     /// See budgets and quotas.
     LimitRead = read Limit, Member;
     /// Reset the sandbox and move its clock.
@@ -142,19 +166,40 @@ impl<P> Clone for Grant<P> {
 impl Caller {
     /// The grant of `P`, or the 403 that names what is missing.
     pub fn permit<P: Permission>(self: &Arc<Self>, request: &Arc<Request>) -> Result<Grant<P>, Fault> {
-        self.check(P::SCOPE, P::ROLE)?;
+        self.check(P::SCOPE, P::ROLE, P::REACH)?;
         Ok(Grant { caller: self.clone(), request: request.clone(), permission: PhantomData })
     }
 
-    /// Whether the caller has a scope and a role, or the 403 that names what is missing.
-    pub fn check(&self, scope: Scope, role: Role) -> Result<(), Fault> {
+    /// Whether the caller has a scope and a role and reaches far enough, or the 403 that names what is missing.
+    pub fn check(&self, scope: Scope, role: Role, reach: Reach) -> Result<(), Fault> {
         if !self.scopes.has(scope) {
             return Err(Fault::missing_scope(scope));
         }
         if self.role < role {
             return Err(Fault::missing_role(role));
         }
+        if reach != Reach::Part {
+            self.must_reach_whole()?;
+        }
+        if reach == Reach::WholeLive && self.mode == Mode::Test {
+            let message =
+                "This is a test key. It may read who belongs to the workspace, and only a live key changes it.";
+            return Err(forbidden(Detail::new("test_credential", message)));
+        }
         Ok(())
+    }
+
+    fn must_reach_whole(&self) -> Result<(), Fault> {
+        let (what, id) = match (self.environment_id, self.project_id) {
+            (Some(id), _) => ("environment", id.to_string()),
+            (None, Some(id)) => ("project", id.to_string()),
+            (None, None) => return Ok(()),
+        };
+        let message = format!(
+            "This is about the whole workspace, and this credential is narrowed to the {what} {id}; use one that is not \
+             narrowed."
+        );
+        Err(forbidden(Detail::new("narrowed_credential", message).resource(id)))
     }
 
     /// Who is written down as the cause of a change.
@@ -184,6 +229,10 @@ impl Caller {
     pub fn is_narrowed(&self) -> bool {
         self.project_id.is_some() || self.environment_id.is_some()
     }
+}
+
+fn forbidden(detail: Detail) -> Fault {
+    Fault { message: detail.message.clone(), details: vec![detail], ..Fault::new(Code::Forbidden, "") }
 }
 
 impl<P> Grant<P> {

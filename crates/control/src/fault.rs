@@ -61,6 +61,10 @@ pub(crate) fn missed(miss: nephos_store::Miss) -> Option<Fault> {
             conflict("/name", "ssh_key_taken", "The workspace has this key, or a key of this name, already.")
         }
         s::image::NAME_TAKEN => conflict("/name", "name_taken", "There is an image of this name already."),
+        s::workspace::LAST_OWNER => Fault::conflict(Detail::new(
+            "last_owner",
+            "A workspace keeps at least one Owner. Make another member an Owner first, or delete the workspace.",
+        )),
         s::project::NOT_EMPTY => Fault::conflict(Detail::new(
             "not_empty",
             "Something was created in it just now. List its computes and try again.",

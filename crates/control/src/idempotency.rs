@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use nephos_model::Fault;
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{EnvironmentId, ProjectId};
+use nephos_model::id::{EnvironmentId, Id as _, MemberId, ProjectId, Raw};
+use nephos_model::tenant::TenantId;
 use nephos_store::Statement;
 use nephos_store::idempotency::{Record, Scope};
 use ring::{aead, hkdf};
@@ -20,6 +21,8 @@ use crate::{Cloud, fault};
 
 /// How long an answer is kept: 24 hours.
 pub const KEPT_S: u64 = 24 * 60 * 60;
+/// Where the answers to requests without a caller are kept: tenants are numbered from 1.
+const NO_TENANT: TenantId = TenantId(0);
 /// Seconds after which a duplicate of a running request may retry.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -49,7 +52,7 @@ pub(crate) struct Running(Mutex<HashSet<Scope>>);
 pub struct Ticket {
     scope: Scope,
     fingerprint: [u8; 32],
-    member: nephos_model::id::MemberId,
+    member: MemberId,
     seal: [u8; 32],
     running: Arc<Running>,
 }
@@ -90,8 +93,38 @@ impl Cloud {
     /// Faults: 409 while the first request still runs in this server, 422 when the key was used for another request,
     /// 403 when the answer holds a secret of another member, 404 when the object is not visible to this credential.
     pub async fn idempotency_begin(&self, caller: &Caller, request: &Keyed<'_>) -> Result<Begin, Fault> {
+        let (found, ticket) = self.take_ticket(caller.tenant, caller.member_id, request).await?;
+        match found {
+            None => Ok(Begin::Run(ticket)),
+            Some(record) => {
+                let visible = record.project_id.is_none_or(|p| caller.sees_project(p))
+                    && record.environment_id.is_none_or(|e| caller.environment_id.is_none_or(|only| only == e));
+                replay(visible, &ticket, record).map(Begin::Replay)
+            }
+        }
+    }
+
+    /// Begins a request that has an idempotency key and whose only credential is in its body. Such a key counts together
+    /// with the body: who does not know all of that finds nothing, and a key that others use as well is no obstacle.
+    pub async fn idempotency_begin_open(&self, request: &Keyed<'_>) -> Result<Begin, Fault> {
+        let nobody = MemberId::from_raw(Raw::from_bytes([0; 16]));
+        let key = format!("{}\n{:x?}", request.key, request.fingerprint);
+        let (found, ticket) = self.take_ticket(NO_TENANT, nobody, &Keyed { key: &key, ..request.clone() }).await?;
+        match found {
+            None => Ok(Begin::Run(ticket)),
+            Some(record) => replay(true, &ticket, record).map(Begin::Replay),
+        }
+    }
+
+    /// The right to run the request, and what was answered to it before.
+    async fn take_ticket(
+        &self,
+        tenant: TenantId,
+        member: MemberId,
+        request: &Keyed<'_>,
+    ) -> Result<(Option<Record>, Ticket), Fault> {
         let scope = Scope {
-            tenant: caller.tenant,
+            tenant,
             surface: request.surface,
             method: request.method,
             path: request.path.to_owned(),
@@ -112,18 +145,10 @@ impl Cloud {
                 )
             });
         }
-        let ticket = Ticket {
-            scope,
-            fingerprint: request.fingerprint,
-            member: caller.member_id,
-            seal: seal_key(request.key, caller.tenant.0),
-            running,
-        };
+        let ticket =
+            Ticket { scope, fingerprint: request.fingerprint, member, seal: seal_key(request.key, tenant.0), running };
         let found = self.store().idempotency(&ticket.scope, self.clock().now()).await.map_err(fault::store)?;
-        match found {
-            None => Ok(Begin::Run(ticket)),
-            Some(record) => replay(caller, &ticket, record).map(Begin::Replay),
-        }
+        Ok((found, ticket))
     }
 
     pub(crate) fn idempotency_record(
@@ -151,7 +176,7 @@ impl Cloud {
     }
 }
 
-fn replay(caller: &Caller, ticket: &Ticket, record: Record) -> Result<Recording, Fault> {
+fn replay(visible: bool, ticket: &Ticket, record: Record) -> Result<Recording, Fault> {
     if record.fingerprint != ticket.fingerprint {
         let detail =
             Detail::header("idempotency-key", "reused", "The key was used for a request with another query or body.");
@@ -163,13 +188,11 @@ fn replay(caller: &Caller, ticket: &Ticket, record: Record) -> Result<Recording,
             )
         });
     }
-    let visible = record.project_id.is_none_or(|p| caller.sees_project(p))
-        && record.environment_id.is_none_or(|e| caller.environment_id.is_none_or(|only| only == e));
     if !visible {
         return Err(Fault::not_found("resource"));
     }
     let body = if record.is_sealed {
-        if record.member_id != caller.member_id {
+        if record.member_id != ticket.member {
             let detail =
                 Detail::header("idempotency-key", "other_member", "The answer holds a secret of another member.");
             return Err(Fault {

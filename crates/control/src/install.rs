@@ -1,8 +1,9 @@
 //! What only the operator does: the first start, workspaces and their plans. Nobody here holds a grant; whoever can open
 //! the admin socket is the operator.
 
+use nephos_model::email::Email;
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{AuditId, Id, IdMint, KeyId, MemberId, RequestId, UserId, WorkspaceId};
+use nephos_model::id::{Id, IdMint, MemberId, RequestId, UserId, WorkspaceId};
 use nephos_model::key::Secret;
 use nephos_model::name::Title;
 use nephos_model::page::{Listed, Page};
@@ -10,20 +11,20 @@ use nephos_model::project::DEFAULT_NAME;
 use nephos_model::role::Role;
 use nephos_model::tenant::{Mode, TenantId};
 use nephos_model::workspace::{Member, Workspace};
-use nephos_model::{Fault, Timestamp, api_key::ApiKey, event::Actor};
+use nephos_model::{Fault, Timestamp, event::Actor};
 use nephos_store as store;
-use nephos_store::audit::NewAudit;
 use nephos_store::tenant::Tenant;
 use nephos_store::{Batch, StoreError};
 use ring::aead;
 
-use crate::plan::{ATTEMPTS_MAX, After, Change};
+use crate::api_key::KeyWithSecret;
+use crate::plan::{ATTEMPTS_MAX, After, Author, Change};
 use crate::plan_limits::{Limits, quota};
 use crate::view::{ApiKeyView, ProjectView, WorkspaceView, json};
 use crate::{Cloud, fault};
 
-/// Characters of an e-mail address at most (RFC 5321).
-pub const EMAIL_CHARS_MAX: usize = 254;
+/// What the first key of a member is called.
+pub(crate) const FIRST_KEY: &str = "First key";
 /// What the master key seals, to be known again.
 const CANARY: &[u8; 16] = b"nephos canary v1";
 
@@ -125,14 +126,12 @@ impl Cloud {
         let name = name.parse::<Title>().map_err(|why| {
             details.push(Detail::at("/workspace", "invalid_value", format!("The workspace's name {why}.")));
         });
-        let email = email.trim().to_lowercase();
-        if !is_email(&email) {
-            let message = "The owner must be an e-mail address, such as ada@example.com.";
-            details.push(Detail::at("/owner", "invalid_value", message));
-        }
+        let email = email.parse::<Email>().map_err(|why| {
+            details.push(Detail::at("/owner", "invalid_value", format!("The owner {why}.")));
+        });
         let limits = self.plan_limits(plan).map_err(|detail| details.push(detail));
-        match (name, limits) {
-            (Ok(name), Ok(limits)) if details.is_empty() => Ok((name, email, limits)),
+        match (name, email, limits) {
+            (Ok(name), Ok(email), Ok(limits)) => Ok((name, email.as_str().to_owned(), limits)),
             _ => Err(Fault::invalid(details)),
         }
     }
@@ -182,7 +181,7 @@ impl Cloud {
             created_at: now,
             updated_at: now,
         };
-        batch.push(store::member::insert(workspace.id, &member));
+        batch.extend(store::member::insert(workspace.id, &member));
         let request = self.id::<RequestId>();
         let mut home = |mode: Mode, id: TenantId| {
             let tenant = Tenant { id, workspace_id: workspace.id, mode, epoch: 1, is_current: true, clock_ahead_us: 0 };
@@ -215,25 +214,7 @@ impl Cloud {
         request: RequestId,
         now: Timestamp,
     ) -> Secret {
-        let secret = Secret::generate(tenant.mode, self.entropy());
-        let key = ApiKey {
-            id: self.id::<KeyId>(),
-            member_id: member,
-            name: "First key".to_owned(),
-            hint: secret.hint().to_owned(),
-            mode: tenant.mode,
-            scopes: None,
-            project_id: None,
-            environment_id: None,
-            allowed_ips: Vec::new(),
-            expires_at: None,
-            previous_until_at: None,
-            revoked_at: None,
-            last_used_at: None,
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        };
+        let KeyWithSecret { key, secret } = self.new_key(member, tenant.mode, FIRST_KEY, now);
         batch.extend(store::api_key::insert(tenant.id, tenant.workspace_id, &key, secret.hash(), quota(None)));
         let view = json(&ApiKeyView::from(&key));
         let change = created("api_key.created", "api_key.create", key.id.to_string(), view);
@@ -320,26 +301,15 @@ impl Cloud {
         now: Timestamp,
         change: Change,
     ) {
-        let request_id = request.raw().to_uuid();
-        batch.push(self.event_of(tenant, &change, Actor::Operator, Some(request_id.clone()), now));
-        batch.push(store::audit::insert(
+        let author = Author {
             tenant,
-            NewAudit {
-                id: self.id::<AuditId>(),
-                action: change.action,
-                resource_id: Some(change.resource_id),
-                project_id: change.project_id,
-                actor: Actor::Operator,
-                member_id: None,
-                address: None,
-                client_request_id: None,
-                request_id,
-                before: change.before,
-                after: change.after,
-                status: change.status,
-                created_at: now,
-            },
-        ));
+            actor: Actor::Operator,
+            member_id: None,
+            address: None,
+            client_request_id: None,
+            request_id: request.raw().to_uuid(),
+        };
+        self.tell(batch, &author, now, change);
     }
 }
 
@@ -369,20 +339,6 @@ fn refusal(error: StoreError) -> Fault {
         }
         _ => fault::store(error),
     }
-}
-
-/// Whether a text can be an e-mail address: one part before and a domain after the last `@`, nothing to be quoted.
-fn is_email(text: &str) -> bool {
-    let plain =
-        |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '<' | '>' | '"' | ',' | ';' | '(' | ')');
-    let Some((local, domain)) = text.rsplit_once('@') else { return false };
-    text.chars().count() <= EMAIL_CHARS_MAX
-        && text.chars().all(plain)
-        && !local.is_empty()
-        && !local.contains('@')
-        && !domain.is_empty()
-        && !domain.starts_with(['.', '-'])
-        && !domain.ends_with(['.', '-'])
 }
 
 fn aead_key(key: &[u8; 32]) -> Option<aead::LessSafeKey> {

@@ -16,6 +16,8 @@ pub mod fault;
 pub mod idempotency;
 pub mod image;
 pub mod install;
+pub mod invitation;
+pub mod member;
 pub mod operation;
 pub mod plan;
 pub mod plan_limits;

@@ -3,12 +3,14 @@
 
 use nephos_model::Fault;
 use nephos_model::Timestamp;
+use nephos_model::event::Actor;
 use nephos_model::fault::Detail;
-use nephos_model::id::{AuditId, EnvironmentId, OperationId, ProjectId};
+use nephos_model::id::{AuditId, EnvironmentId, Id as _, MemberId, OperationId, ProjectId};
+use nephos_model::tenant::TenantId;
 use nephos_store::audit::NewAudit;
 use nephos_store::{Batch, Statement, StoreError};
 
-use crate::caller::Grant;
+use crate::caller::{Grant, Request};
 use crate::idempotency::{Recording, Ticket};
 use crate::{Cloud, fault};
 
@@ -112,24 +114,79 @@ pub(crate) struct Change {
     pub status: u16,
 }
 
+/// On whose account a change is written down.
+#[derive(Debug, Clone)]
+pub(crate) struct Author {
+    /// Whose events and audit log.
+    pub tenant: TenantId,
+    /// Who did it.
+    pub actor: Actor,
+    /// The member behind the actor.
+    pub member_id: Option<MemberId>,
+    /// The client's address.
+    pub address: Option<String>,
+    /// The client's own id of the request.
+    pub client_request_id: Option<String>,
+    /// Our id of the request, as a UUID.
+    pub request_id: String,
+}
+
+impl Author {
+    /// The caller of a request.
+    pub fn of<P>(grant: &Grant<P>) -> Self {
+        let caller = grant.caller();
+        Self {
+            tenant: caller.tenant,
+            actor: caller.actor(),
+            member_id: Some(caller.member_id),
+            ..Self::somebody(grant.request(), caller.tenant)
+        }
+    }
+
+    /// Whoever sent a request, of whom nothing is known but that.
+    pub fn somebody(request: &Request, tenant: TenantId) -> Self {
+        Self {
+            tenant,
+            actor: Actor::System,
+            member_id: None,
+            address: Some(request.address.to_string()),
+            client_request_id: request.client_request_id.clone(),
+            request_id: request.id.raw().to_uuid(),
+        }
+    }
+
+    /// The same in another tenant's events and audit log.
+    pub fn within(&self, tenant: TenantId) -> Self {
+        Self { tenant, ..self.clone() }
+    }
+}
+
 impl Cloud {
     /// Adds a change's event and audit row to the plan.
     pub(crate) fn journal<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: Change) {
-        self.announce(plan, grant, now, &change);
-        let caller = grant.caller();
-        let request_id = nephos_model::id::Id::raw(grant.request().id).to_uuid();
-        plan.batch.push(nephos_store::audit::insert(
-            grant.tenant(),
+        self.tell(&mut plan.batch, &Author::of(grant), now, change);
+    }
+
+    /// Adds a change's event to the plan: for what changes along with the resource whose audit row tells of it.
+    pub(crate) fn announce<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: &Change) {
+        self.tell_event(&mut plan.batch, &Author::of(grant), now, change);
+    }
+
+    /// Adds a change's event and audit row to a batch.
+    pub(crate) fn tell(&self, batch: &mut Batch, author: &Author, now: Timestamp, change: Change) {
+        self.tell_event(batch, author, now, &change);
+        batch.push(nephos_store::audit::insert(
+            author.tenant,
             NewAudit {
                 id: self.id::<AuditId>(),
                 action: change.action,
                 resource_id: Some(change.resource_id),
                 project_id: change.project_id,
-                actor: caller.actor(),
-                member_id: Some(caller.member_id),
-                address: Some(grant.request().address.to_string()),
-                client_request_id: grant.request().client_request_id.clone(),
-                request_id,
+                actor: author.actor.clone(),
+                member_id: author.member_id,
+                address: author.address.clone(),
+                client_request_id: author.client_request_id.clone(),
+                request_id: author.request_id.clone(),
                 before: change.before,
                 after: change.after,
                 status: change.status,
@@ -138,10 +195,9 @@ impl Cloud {
         ));
     }
 
-    /// Adds a change's event to the plan: for what changes along with the resource whose audit row tells of it.
-    pub(crate) fn announce<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: &Change) {
-        let request_id = nephos_model::id::Id::raw(grant.request().id).to_uuid();
-        plan.batch.push(self.event_of(grant.tenant(), change, grant.caller().actor(), Some(request_id), now));
+    fn tell_event(&self, batch: &mut Batch, author: &Author, now: Timestamp, change: &Change) {
+        let request_id = Some(author.request_id.clone());
+        batch.push(self.event_of(author.tenant, change, author.actor.clone(), request_id, now));
     }
 
     /// Makes a plan durable, with the answer to its idempotency key if it has one, and hands back its value.
@@ -164,7 +220,7 @@ impl Cloud {
                 Err(fault::missed(miss).map_or(CommitError::Again, CommitError::Fault))
             }
             Err(StoreError::Unique { constraint, .. })
-                if constraint.contains("environments") || constraint.contains("computes") =>
+                if ["environments", "computes", "workspaces"].iter().any(|table| constraint.contains(table)) =>
             {
                 let detail = Detail::at("/name", "name_taken", "The name is taken.");
                 Err(CommitError::Fault(Fault::conflict(detail)))

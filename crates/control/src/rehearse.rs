@@ -1,7 +1,7 @@
 //! Rehearsals (`dry_run`): would the guards of a plan hold now? Only the commit decides.
 
 use nephos_model::Fault;
-use nephos_model::id::{EnvironmentId, ProjectId};
+use nephos_model::id::{EnvironmentId, ProjectId, WorkspaceId};
 use nephos_model::page::{Page, Start};
 use nephos_model::region::Capacity;
 use nephos_model::tenant::TenantId;
@@ -17,6 +17,8 @@ use crate::{Cloud, fault};
 pub(crate) enum Check {
     /// A quota has room.
     Quota { noun: &'static str, by: i64, limit: i64 },
+    /// The workspace has a seat.
+    Seat { workspace: WorkspaceId, limit: i64 },
     /// A region has room.
     Capacity { region: String, wanted: Capacity, limit: Capacity },
     /// No compute of the environment has the name.
@@ -33,6 +35,11 @@ impl<T> Plan<T> {
         let limit = quota(limit);
         self.write([store::counter::take(tenant, noun, by, limit)]);
         self.checks.push(Check::Quota { noun, by, limit });
+    }
+
+    /// A seat is taken, of which there are `limit`; the statements are those of what takes it.
+    pub(crate) fn seats(&mut self, workspace: WorkspaceId, limit: i64) {
+        self.checks.push(Check::Seat { workspace, limit });
     }
 
     /// Takes `wanted` of a region that may promise `limit`.
@@ -60,6 +67,9 @@ impl Cloud {
                 let used = self.store().counters(tenant).await?;
                 let used = used.iter().find(|(n, _)| n == noun).map_or(0, |(_, value)| *value);
                 (used.saturating_add(*by) > *limit).then_some(store::counter::QUOTA)
+            }
+            Check::Seat { workspace, limit } => {
+                (self.store().seats(*workspace).await? >= *limit).then_some(store::counter::QUOTA)
             }
             Check::Capacity { region, wanted, limit } => {
                 let admitted = self.store().admitted(region).await?;

@@ -1,16 +1,17 @@
-//! The workspace, its members, the credential itself and what the plan allows.
+//! The workspace, the credential itself and what the plan allows. Who belongs to it is in [`crate::member`].
 
 use nephos_model::Fault;
 use nephos_model::api_key::ApiKey;
-use nephos_model::id::MemberId;
-use nephos_model::page::{Listed, Page};
+use nephos_model::name::Title;
 use nephos_model::scope::Scopes;
 use nephos_model::tenant::Mode;
 use nephos_model::workspace::{Member, Workspace};
+use nephos_store as store;
 
 use crate::budget::{KEY_WINDOW_S, WORKSPACE_WINDOW_S};
-use crate::caller::{Grant, LimitRead, MemberRead, WorkspaceRead};
-use crate::view::{BudgetView, LimitsView, QuotaView};
+use crate::caller::{Grant, LimitRead, MeRead, WorkspaceRead, WorkspaceWrite};
+use crate::plan::{Change, Plan};
+use crate::view::{BudgetView, LimitsView, QuotaView, WorkspaceView, json};
 use crate::{Cloud, fault};
 
 /// The credential of a request.
@@ -31,14 +32,23 @@ pub struct Me {
 impl Cloud {
     /// The credential's workspace.
     pub async fn workspace(&self, grant: &Grant<WorkspaceRead>) -> Result<Workspace, Fault> {
+        self.own_workspace(grant).await
+    }
+
+    /// The credential's workspace, which is to be changed or deleted.
+    pub async fn workspace_to_change(&self, grant: &Grant<WorkspaceWrite>) -> Result<Workspace, Fault> {
+        self.own_workspace(grant).await
+    }
+
+    async fn own_workspace<P>(&self, grant: &Grant<P>) -> Result<Workspace, Fault> {
         let found = self.store().workspace(grant.caller().workspace_id).await.map_err(fault::store)?;
         found.ok_or_else(|| Fault::not_found("workspace"))
     }
 
     /// The credential itself.
-    pub async fn me(&self, grant: &Grant<WorkspaceRead>) -> Result<Me, Fault> {
+    pub async fn me(&self, grant: &Grant<MeRead>) -> Result<Me, Fault> {
         let caller = grant.caller();
-        let workspace = self.workspace(grant).await?;
+        let workspace = self.own_workspace(grant).await?;
         let member = self.store().member(caller.workspace_id, caller.member_id).await.map_err(fault::store)?;
         let key = match caller.key_id {
             Some(id) => self.store().api_key(caller.workspace_id, caller.mode, id).await.map_err(fault::store)?,
@@ -53,15 +63,38 @@ impl Cloud {
         })
     }
 
-    /// A page of the workspace's members.
-    pub async fn members(&self, grant: &Grant<MemberRead>, page: &Page) -> Result<Listed<Member>, Fault> {
-        self.store().members(grant.caller().workspace_id, page).await.map_err(fault::store)
-    }
-
-    /// One member, or 404.
-    pub async fn member(&self, grant: &Grant<MemberRead>, id: MemberId) -> Result<Member, Fault> {
-        let found = self.store().member(grant.caller().workspace_id, id).await.map_err(fault::store)?;
-        found.ok_or_else(|| Fault::not_found("member"))
+    /// The workspace with another name; 409 when the installation has one of that name.
+    pub async fn rename_workspace(
+        &self,
+        grant: &Grant<WorkspaceWrite>,
+        workspace: Workspace,
+        name: Option<&Title>,
+    ) -> Result<Plan<Workspace>, Fault> {
+        let Some(name) = name.filter(|name| name.as_str() != workspace.name) else { return Ok(Plan::new(workspace)) };
+        let standing = self.standing(grant).await?;
+        let now = self.clock().now();
+        let renamed = Workspace {
+            name: name.as_str().to_owned(),
+            version: workspace.version + 1,
+            updated_at: now,
+            ..workspace.clone()
+        };
+        let mut plan = Plan::new(renamed);
+        plan.write(standing.held());
+        plan.write([store::workspace::rename(&workspace, name.as_str(), now)]);
+        let text = |w: &Workspace| json(&WorkspaceView::from(w));
+        let change = Change {
+            event: "workspace.updated",
+            action: "workspace.update",
+            resource_id: workspace.id.to_string(),
+            project_id: None,
+            environment_id: None,
+            before: Some(text(&workspace)),
+            after: Some(text(&plan.value)),
+            status: 200,
+        };
+        self.journal(&mut plan, grant, now, change);
+        Ok(plan)
     }
 
     /// Budgets and quotas of the plan, and what is used of the quotas.
@@ -74,12 +107,10 @@ impl Cloud {
             // What a narrowed credential can't see is not in its totals either.
             (!caller.is_narrowed()).then(value)
         };
-        let members = match used("") {
-            Some(_) => {
-                let page = Page { limit: 1, ..Page::default() };
-                Some(self.store().members(caller.workspace_id, &page).await.map_err(fault::store)?.total)
-            }
-            None => None,
+        // Members and open invitations.
+        let members = match caller.is_narrowed() {
+            true => None,
+            false => Some(self.store().seats(caller.workspace_id).await.map_err(fault::store)?),
         };
         let quota = |name: &str, limit| QuotaView {
             name: name.to_owned(),

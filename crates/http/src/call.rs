@@ -28,7 +28,8 @@ pub const ENVELOPE_APPLIED: &str = "envelope=always";
 #[derive(Debug)]
 pub struct Call {
     pub(crate) app: Arc<App>,
-    pub(crate) caller: Arc<Caller>,
+    /// Who calls; nobody does an open operation.
+    pub(crate) caller: Option<Arc<Caller>>,
     pub(crate) request: Arc<Request>,
     pub(crate) request_uuid: String,
     pub(crate) mount: Mount,
@@ -123,7 +124,15 @@ impl Call {
         if self.endpoint.need != Some(Need::of::<P>()) {
             return Err(Fault::internal(format!("{} checks another permission than its handler", self.endpoint.id)));
         }
-        self.caller.permit::<P>(&self.request)
+        self.caller()?.permit::<P>(&self.request)
+    }
+
+    /// Who calls.
+    ///
+    /// # Errors
+    /// A 500 for an open operation, which nobody calls: a defect.
+    fn caller(&self) -> Result<&Arc<Caller>, Fault> {
+        self.caller.as_ref().ok_or_else(|| Fault::internal(format!("nobody calls {}", self.endpoint.id)))
     }
 
     /// The `{id}` of the path; a malformed one is the same 404 as an unknown one.
@@ -164,7 +173,7 @@ impl Call {
     /// When a guard of the plan does not hold, or the store can't write.
     pub async fn commit<T>(&self, plan: Plan<T>, reply: impl FnOnce(&T) -> Reply) -> Result<Answer, CommitError> {
         if self.query.flag("dry_run") {
-            self.cloud().rehearse(self.caller.tenant, &plan).await?;
+            self.cloud().rehearse(self.caller()?.tenant, &plan).await?;
             return self.read(Reply::report(&self.dry_run(plan.price)));
         }
         let rendered = self.render(&reply(&plan.value).of(plan.project_id));

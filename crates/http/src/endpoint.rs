@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use nephos_control::caller::Permission;
+use nephos_control::caller::{Permission, Reach};
 use nephos_control::plan::CommitError;
 use nephos_model::role::Role;
 use nephos_model::scope::Scope;
@@ -12,6 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::call::{Answer, Call};
 use crate::fields::Field;
+use crate::order::OPEN_BODY_BYTES_MAX;
 use crate::query::Parameter;
 
 /// What a handler gives back.
@@ -29,12 +30,14 @@ pub struct Need {
     pub scope: Scope,
     /// The least role.
     pub role: Role,
+    /// How far it reaches.
+    pub reach: Reach,
 }
 
 impl Need {
     /// What a permission needs.
     pub const fn of<P: Permission>() -> Self {
-        Self { scope: P::SCOPE, role: P::ROLE }
+        Self { scope: P::SCOPE, role: P::ROLE, reach: P::REACH }
     }
 }
 
@@ -81,6 +84,8 @@ pub struct Endpoint {
     pub path: &'static str,
     /// What it needs of a credential; `None` is any credential.
     pub need: Option<Need>,
+    /// Whether it takes no credential but a secret in its body, which its handler judges.
+    pub is_open: bool,
     /// A few words for lists of operations.
     pub summary: &'static str,
     /// Sentences for the reference.
@@ -118,6 +123,7 @@ impl Endpoint {
             method,
             path,
             need: None,
+            is_open: false,
             summary: "",
             description: "",
             done: "",
@@ -135,6 +141,13 @@ impl Endpoint {
     #[must_use]
     pub const fn needs(mut self, need: Need) -> Self {
         self.need = Some(need);
+        self
+    }
+
+    /// It takes no credential but a secret in its body, which its handler judges.
+    #[must_use]
+    pub const fn open(mut self) -> Self {
+        self.is_open = true;
         self
     }
 
@@ -188,6 +201,12 @@ impl Endpoint {
     /// Whether it takes `dry_run`.
     pub fn takes_dry_run(&self) -> bool {
         self.query.iter().any(|p| p.name == "dry_run")
+    }
+
+    /// Bytes of its body at most: a stranger's is read only up to what an honest one needs.
+    /// `configured` is what the installation takes of those whom it knows.
+    pub fn body_bytes_max(&self, configured: usize) -> usize {
+        if self.is_open { OPEN_BODY_BYTES_MAX } else { configured }
     }
 
     /// Whether it only reads.

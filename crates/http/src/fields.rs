@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use nephos_model::clock::Month;
+use nephos_model::email::{EMAIL_CHARS_MAX, Email};
 use nephos_model::label::{self, LABELS_MAX};
 use nephos_model::name::{Hostname, LABEL_CHARS_MAX, TITLE_CHARS_MAX, Title};
 use nephos_model::scope::Scopes;
@@ -61,6 +62,8 @@ pub enum Kind {
     Network,
     /// A scope, such as `compute:read`.
     Scope,
+    /// A person's e-mail address.
+    Email,
     /// A list without repetition of at most so many items.
     List {
         /// What each item is.
@@ -386,6 +389,7 @@ impl Kind {
             }
             Self::Network => (!is_network(text))
                 .then(|| ("invalid_value", "must be an IP address or a network such as 192.0.2.0/24".to_owned())),
+            Self::Email => text.parse::<Email>().err().and_then(|e| invalid(&e)),
             Self::Scope => text
                 .parse::<nephos_model::scope::Scope>()
                 .err()
@@ -416,6 +420,7 @@ impl Kind {
             Self::Time => json!({"type": "string", "format": "date-time"}),
             Self::Month => json!({"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}),
             Self::Network => json!({"type": "string"}),
+            Self::Email => json!({"type": "string", "format": "email", "maxLength": EMAIL_CHARS_MAX}),
             Self::Scope => {
                 let all: Vec<_> = Scopes::EVERY.iter().map(|s| s.to_string()).collect();
                 json!({"type": "string", "enum": all})

@@ -5,6 +5,8 @@ mod compute;
 mod environment;
 mod event;
 mod image;
+mod invitation;
+mod member;
 mod openapi;
 mod operation;
 mod project;
@@ -14,6 +16,10 @@ mod usage;
 mod workspace;
 
 use crate::endpoint::Endpoint;
+use crate::fields::Kind;
+
+/// A member's role.
+const ROLE: Kind = Kind::OneOf(&["owner", "admin", "member"]);
 
 /// Every noun's operations.
 pub const TABLES: &[&[Endpoint]] = &[
@@ -27,6 +33,8 @@ pub const TABLES: &[&[Endpoint]] = &[
     event::OPERATIONS,
     api_key::OPERATIONS,
     workspace::OPERATIONS,
+    member::OPERATIONS,
+    invitation::OPERATIONS,
     usage::OPERATIONS,
     openapi::OPERATIONS,
 ];

@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document of each surface, made from the endpoint table: schemas from field tables and views.
 
 use bytes::Bytes;
+use nephos_control::caller::Reach;
 use nephos_model::Code;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -179,15 +180,23 @@ fn operation(mount: Mount, endpoint: &Endpoint, generator: &mut SchemaGenerator)
         "responses": responses,
         "x-required-scope": endpoint.need.map(|need| need.scope.to_string()),
         "x-required-role": endpoint.need.map(|need| need.role.as_str()),
+        "x-required-reach": endpoint.need.map(|need| match need.reach {
+            Reach::Part => "part",
+            Reach::Whole => "workspace",
+            Reach::WholeLive => "live_workspace",
+        }),
         "x-budget": if endpoint.is_read() { "read" } else { "write" },
         "x-idempotent-by-key": endpoint.is_idempotent_by_key(),
         "x-errors": faults(endpoint).iter().map(|code| mount.surface.code(*code)).collect::<Vec<_>>(),
     });
+    if endpoint.is_open {
+        out["security"] = json!([]);
+    }
     if let Some(table) = endpoint.body {
         let required = table.iter().any(|field| field.required);
         out["requestBody"] = json!({
             "required": required,
-            "description": format!("At most {BODY_BYTES_MAX} bytes."),
+            "description": format!("At most {} bytes.", endpoint.body_bytes_max(BODY_BYTES_MAX)),
             "content": {"application/json": {"schema": fields::schema(table)}},
         });
     }
@@ -240,7 +249,7 @@ fn faults(endpoint: &Endpoint) -> Vec<Code> {
         | Code::HeadersTooLarge
         | Code::InternalServerError
         | Code::ServiceUnavailable => true,
-        Code::Forbidden => endpoint.need.is_some(),
+        Code::Forbidden => endpoint.need.is_some() || endpoint.faults.contains(code),
         Code::ResourceNotFound => endpoint.path.contains("{id}") || posts,
         Code::Conflict => writes && endpoint.faults.contains(code),
         Code::PreconditionFailed => matches!(endpoint.method, "PATCH" | "DELETE"),

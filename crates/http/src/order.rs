@@ -31,6 +31,8 @@ use crate::json::{Json, brief};
 use crate::mount::{Mount, Place};
 use crate::query::Query;
 
+/// Bytes of a body at most where no credential is asked for: 16 KiB.
+pub const OPEN_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of all headers together at most.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
 /// Characters of a path and query together at most.
@@ -107,24 +109,30 @@ where
         return Ok(Decided::empty(StatusCode::NO_CONTENT));
     }
 
-    // 4. Credential.
+    // 4. Credential. An open operation's is in its body: the handler judges it, before anything else about the cloud.
     let address = app.address(peer, &parts.headers);
-    let caller = match headers::bearer(&parts.headers) {
-        Ok(token) => app.cloud.authenticate(token, mount.mode, address).await,
-        Err(why) => Err(app.cloud.refuse_credential(address, no_credential(why))),
+    let caller = if is_open(app, path, &parts.method) {
+        None
+    } else {
+        let caller = match headers::bearer(&parts.headers) {
+            Ok(token) => app.cloud.authenticate(token, mount.mode, address).await,
+            Err(why) => Err(app.cloud.refuse_credential(address, no_credential(why))),
+        };
+        Some(caller.inspect_err(|fault| challenge(trail, fault, &parts.headers))?)
     };
-    let caller = caller.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
-    trail.caller = Some(caller.clone());
+    trail.caller.clone_from(&caller);
 
-    // 5. Budgets.
+    // 5. Budgets. Nobody's key has none; what fails counts against the budget of failed credentials.
     let is_read = is_options || parts.method == Method::GET || parts.method == Method::HEAD;
     let class = if is_read { Class::Read } else { Class::Write };
-    let verdict = app.cloud.admit(&caller, mount.surface.budget(), class);
-    mount.surface.budget_headers(&verdict.budgets, &mut trail.headers);
-    if let Some(fault) = verdict.refused {
-        return Err(fault);
+    if let Some(caller) = &caller {
+        let verdict = app.cloud.admit(caller, mount.surface.budget(), class);
+        mount.surface.budget_headers(&verdict.budgets, &mut trail.headers);
+        if let Some(fault) = verdict.refused {
+            return Err(fault);
+        }
+        trail.counts = true;
     }
-    trail.counts = true;
 
     // 6. Path, version, method.
     let (resource, segment) = app.router.find(path).ok_or_else(unknown_path)?;
@@ -139,8 +147,8 @@ where
     trail.endpoint = Some(endpoint);
 
     // 7. Role and scope.
-    if let Some(need) = endpoint.need {
-        caller.check(need.scope, need.role)?;
+    if let (Some(need), Some(caller)) = (endpoint.need, &caller) {
+        caller.check(need.scope, need.role, need.reach)?;
     }
 
     // 8. Media types, then the syntax of headers and query.
@@ -158,11 +166,15 @@ where
     let syntax = read_syntax(mount, endpoint, parts)?;
 
     // 9. The body.
-    let json = if has_body { read_json(app, parts, body).await? } else { None };
+    let json = if has_body {
+        read_json(app, parts, body, endpoint.body_bytes_max(app.config.body_bytes_max)).await?
+    } else {
+        None
+    };
 
     // 10 to 13, again when a race is lost.
     let hold = match syntax.query.integer("wait") {
-        Some(wait) if wait > 0 => Some(app.held.hold(caller.key_id)?),
+        Some(wait) if wait > 0 => Some(app.held.hold(caller.as_ref().and_then(|caller| caller.key_id))?),
         _ => None,
     };
     let known = Known {
@@ -187,9 +199,16 @@ where
         envelope: headers::prefers_envelope(&parts.headers),
         ticket: None,
     };
-    let performed = guarded(app, endpoint, wait_s, perform(call, syntax.key, json)).await?;
+    let performed = guarded(app, endpoint, wait_s, perform(call, syntax.key, json)).await;
+    let performed = performed.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
     drop(hold);
     Ok(answer(trail, performed))
+}
+
+/// Whether a request is for an operation that takes no credential but a secret in its body.
+fn is_open(app: &App, path: &str, method: &Method) -> bool {
+    let found = app.router.find(path).and_then(|(resource, _)| resource.method(method.as_str()));
+    found.is_some_and(|endpoint| endpoint.is_open)
 }
 
 /// What a request came to.
@@ -216,7 +235,11 @@ async fn perform(mut call: Call, key: Option<String>, json: Option<Json>) -> Res
                 key,
                 fingerprint,
             };
-            match call.cloud().idempotency_begin(&call.caller, &keyed).await? {
+            let begin = match &call.caller {
+                Some(caller) => call.cloud().idempotency_begin(caller, &keyed).await?,
+                None => call.cloud().idempotency_begin_open(&keyed).await?,
+            };
+            match begin {
                 Begin::Replay(recording) => return Ok(Performed::Replay(call.mount, recording)),
                 Begin::Run(ticket) => call.ticket = Some(ticket),
             }
@@ -388,13 +411,12 @@ fn idempotency_key(mount: Mount, headers: &HeaderMap) -> Result<Option<String>, 
 }
 
 /// Step 9.
-async fn read_json<B>(app: &Arc<App>, parts: &Parts, body: B) -> Result<Option<Json>, Fault>
+async fn read_json<B>(app: &Arc<App>, parts: &Parts, body: B, bytes_max: usize) -> Result<Option<Json>, Fault>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
-    let bytes_max = app.config.body_bytes_max;
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large(bytes_max));
     }

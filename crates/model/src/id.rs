@@ -182,6 +182,8 @@ ids! {
     UserId = "usr";
     /// A user's place in a workspace, with a role.
     MemberId = "mem";
+    /// An invitation into a workspace.
+    InvitationId = "ivt";
     /// An API key.
     KeyId = "key";
     /// A project.

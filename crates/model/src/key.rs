@@ -11,8 +11,8 @@ use crate::entropy::Entropy;
 use crate::tenant::Mode;
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-const BODY_CHARS: usize = 43;
-const CHECK_CHARS: usize = 6;
+pub(crate) const BODY_CHARS: usize = 43;
+pub(crate) const CHECK_CHARS: usize = 6;
 const PREFIX_CHARS: usize = 8;
 /// Characters in a whole secret.
 pub const SECRET_CHARS: usize = PREFIX_CHARS + BODY_CHARS + CHECK_CHARS;
@@ -93,7 +93,8 @@ fn shape(text: &str) -> Option<Mode> {
     (shaped && check(rest) == sum.as_bytes()).then_some(mode)
 }
 
-fn body(mut bytes: [u8; 32]) -> String {
+/// 32 bytes as base62.
+pub(crate) fn body(mut bytes: [u8; 32]) -> String {
     let mut digits = [b'0'; BODY_CHARS];
     for slot in digits.iter_mut().rev() {
         // Long division of the 256-bit number by 62.
@@ -108,7 +109,8 @@ fn body(mut bytes: [u8; 32]) -> String {
     digits.iter().map(|b| char::from(*b)).collect()
 }
 
-fn check(text: &str) -> [u8; CHECK_CHARS] {
+/// The checksum of a text as base62.
+pub(crate) fn check(text: &str) -> [u8; CHECK_CHARS] {
     let mut sum = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECK_CHARS];
     for slot in digits.iter_mut().rev() {

@@ -6,11 +6,13 @@
 pub mod api_key;
 pub mod clock;
 pub mod compute;
+pub mod email;
 pub mod entropy;
 pub mod event;
 pub mod fault;
 pub mod id;
 pub mod image;
+pub mod invitation;
 pub mod key;
 pub mod label;
 pub mod name;

@@ -13,11 +13,19 @@ CREATE TABLE workspaces (
     name TEXT NOT NULL,
     plan TEXT NOT NULL,
     suspended_at BIGINT,
+    -- Members who are Owners, and members and pending invitations together. Whoever changes who belongs to a workspace
+    -- writes its row first, so such changes come one after the other.
+    owners BIGINT NOT NULL,
+    seats BIGINT NOT NULL,
+    -- A deleted workspace keeps its row, under its id as name; what it had is removed in batches, until cleaned_at.
+    deleted_at BIGINT,
+    cleaned_at BIGINT,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX workspaces_name ON workspaces (name);
+CREATE INDEX workspaces_deleted ON workspaces (id) WHERE deleted_at IS NOT NULL AND cleaned_at IS NULL;
 
 CREATE TABLE tenants (
     id BIGINT PRIMARY KEY,
@@ -51,6 +59,24 @@ CREATE UNIQUE INDEX members_user ON members (workspace_id, user_id);
 CREATE INDEX members_list ON members (workspace_id, id);
 CREATE INDEX members_of_user ON members (user_id, id);
 
+-- Pending ones only: one that was accepted, revoked or expired is gone, and its event tells of it.
+CREATE TABLE invitations (
+    id TEXT PRIMARY KEY,
+    workspace_id TEXT NOT NULL,
+    email TEXT NOT NULL,
+    role TEXT NOT NULL,
+    invited_by TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    expires_at BIGINT NOT NULL,
+    version BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX invitations_hash ON invitations (hash);
+CREATE UNIQUE INDEX invitations_email ON invitations (workspace_id, email);
+CREATE INDEX invitations_list ON invitations (workspace_id, id);
+CREATE INDEX invitations_by ON invitations (workspace_id, invited_by, id);
+CREATE INDEX invitations_expiry ON invitations (expires_at, id);
+
 CREATE TABLE api_keys (
     id TEXT PRIMARY KEY,
     workspace_id TEXT NOT NULL,
@@ -78,7 +104,7 @@ CREATE INDEX api_keys_previous_hash ON api_keys (previous_hash);
 CREATE INDEX api_keys_list ON api_keys (workspace_id, mode, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_name ON api_keys (workspace_id, mode, name, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_project ON api_keys (workspace_id, mode, project_id, id) WHERE revoked_at IS NULL;
-CREATE INDEX api_keys_member ON api_keys (member_id, id);
+CREATE INDEX api_keys_member ON api_keys (member_id, id) WHERE revoked_at IS NULL;
 
 CREATE TABLE projects (
     tenant BIGINT NOT NULL,

@@ -2,7 +2,7 @@
 
 use nephos_model::Timestamp;
 use nephos_model::api_key::ApiKey;
-use nephos_model::id::{EnvironmentId, KeyId, ProjectId, WorkspaceId};
+use nephos_model::id::{EnvironmentId, KeyId, MemberId, ProjectId, WorkspaceId};
 use nephos_model::page::{Listed, Page};
 use nephos_model::role::Role;
 use nephos_model::scope::{Scope, Scopes};
@@ -34,7 +34,7 @@ macro_rules! credential {
             ", ",
             $previous,
             ", k.workspace_id, m.role, w.plan, w.suspended_at, t.id, t.clock_ahead_us
-            FROM api_keys k JOIN members m ON m.id = k.member_id JOIN workspaces w ON w.id = k.workspace_id
+            FROM api_keys k JOIN members m ON m.id = k.member_id JOIN workspaces w ON w.id = k.workspace_id AND w.deleted_at IS NULL
             JOIN tenants t ON t.workspace_id = k.workspace_id AND t.mode = k.mode AND t.is_current = 1
             WHERE k.",
             $hash,
@@ -90,6 +90,14 @@ sql! {
     /// When a key was last used, unless something later is known.
     pub API_KEY_USED = "UPDATE api_keys SET last_used_at = $2
         WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+    /// The keys of a member, of both modes.
+    indexed pub API_KEYS_OF = concat!("SELECT ", columns!(), " FROM api_keys k
+        WHERE k.member_id = $1 AND k.revoked_at IS NULL ORDER BY k.id LIMIT $2");
+    /// How many those are.
+    indexed pub API_KEYS_OF_COUNT = "SELECT COUNT(*) FROM api_keys k WHERE k.member_id = $1 AND k.revoked_at IS NULL";
+    /// The keys of a member of one mode stop working.
+    pub API_KEYS_OF_REVOKE = "UPDATE api_keys SET revoked_at = $3, updated_at = $3, version = version + 1
+        WHERE member_id = $1 AND mode = $2 AND revoked_at IS NULL";
     /// Gives the keys narrowed to a project or environment back to the quota.
     pub API_KEYS_UNCOUNT = "UPDATE counters SET value = value - (SELECT COUNT(*) FROM api_keys k
         WHERE k.workspace_id = $2 AND k.mode = $3 AND k.project_id = $4 AND k.revoked_at IS NULL
@@ -220,6 +228,15 @@ pub fn revoke_narrowed(
     ]
 }
 
+/// The `count` keys that a member has in a tenant's mode stop working; misses with [`STALE`] when there are others by now.
+pub fn revoke_of(tenant: TenantId, mode: Mode, member: MemberId, count: u64, now: Timestamp) -> Vec<Statement> {
+    let revoke = API_KEYS_OF_REVOKE.bind(params![member, mode.as_str(), now]).must(count, STALE);
+    // A count is that of rows in memory: far below 2^63.
+    let back = i64::try_from(count).unwrap_or(i64::MAX);
+    let back = (back > 0).then(|| counter::give_back(tenant, COUNTER, back));
+    [revoke].into_iter().chain(back).collect()
+}
+
 /// When a key was last used.
 pub fn used(id: KeyId, at: Timestamp) -> Statement {
     API_KEY_USED.bind(params![id, at])
@@ -234,6 +251,16 @@ impl Store {
     /// One key that was not revoked.
     pub async fn api_key(&self, workspace: WorkspaceId, mode: Mode, id: KeyId) -> Result<Option<ApiKey>> {
         self.one(API_KEY_GET.bind(params![workspace, mode.as_str(), id]), decode).await
+    }
+
+    /// The keys of a member, of both modes, at most `limit`.
+    pub async fn api_keys_of(&self, member: MemberId, limit: u32) -> Result<Vec<ApiKey>> {
+        self.all(API_KEYS_OF.bind(params![member, limit]), decode).await
+    }
+
+    /// How many keys a member has, of both modes.
+    pub async fn api_keys_of_count(&self, member: MemberId) -> Result<i64> {
+        Ok(self.one(API_KEYS_OF_COUNT.bind(params![member]), |row| row.int(0)).await?.unwrap_or(0))
     }
 
     /// A page of the keys that were not revoked, newest first; only those narrowed to `only` when it is given.

@@ -2,8 +2,8 @@
 
 use nephos_model::Timestamp;
 use nephos_model::id::{
-    AuditId, ComputeId, EnvironmentId, EventId, Id, ImageId, KeyId, MemberId, OperationId, ProjectId, SshKeyId, UserId,
-    WorkspaceId,
+    AuditId, ComputeId, EnvironmentId, EventId, Id, ImageId, InvitationId, KeyId, MemberId, OperationId, ProjectId,
+    SshKeyId, UserId, WorkspaceId,
 };
 use nephos_model::tenant::TenantId;
 
@@ -23,6 +23,7 @@ ids!(
     EnvironmentId,
     EventId,
     ImageId,
+    InvitationId,
     KeyId,
     MemberId,
     OperationId,

@@ -43,6 +43,7 @@ pub mod event;
 pub mod idempotency;
 pub mod image;
 pub mod install;
+pub mod invitation;
 mod list;
 pub mod member;
 pub mod meter;

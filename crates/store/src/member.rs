@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::list::rows_max;
 use crate::project::STALE;
 use crate::value::Row;
-use crate::{Store, params, sql};
+use crate::{Store, params, sql, workspace};
 
 macro_rules! columns {
     () => {
@@ -24,6 +24,8 @@ macro_rules! columns {
 sql! {
     /// A new person; a taken e-mail address is a unique violation.
     pub USER_INSERT = "INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3)";
+    /// A new person, unless there is one with the e-mail address.
+    pub USER_INSERT_NEW = "INSERT INTO users (id, email, created_at) VALUES ($1, $2, $3) ON CONFLICT (email) DO NOTHING";
     /// One person by e-mail address.
     indexed pub USER_BY_EMAIL = "SELECT id FROM users WHERE email = $1";
     /// A new member.
@@ -39,6 +41,12 @@ sql! {
     /// Another role.
     pub MEMBER_SET_ROLE = "UPDATE members SET role = $4, version = version + 1, updated_at = $5
         WHERE workspace_id = $1 AND id = $2 AND version = $3";
+    /// No more member.
+    pub MEMBER_DELETE = "DELETE FROM members WHERE workspace_id = $1 AND id = $2 AND version = $3";
+    /// Whether a person is a member, by e-mail address.
+    indexed pub MEMBER_BY_EMAIL = concat!("SELECT ", columns!(), " WHERE u.email = $2 AND m.workspace_id = $1");
+    /// Takes the lock of a row that still is as it was read.
+    pub MEMBER_HOLD_AS = "UPDATE members SET version = version WHERE workspace_id = $1 AND id = $2 AND version = $3";
     /// Takes the row's lock in the transaction that gives the member something.
     pub MEMBER_HOLD = "UPDATE members SET version = version WHERE workspace_id = $1 AND id = $2";
 }
@@ -60,14 +68,42 @@ pub fn insert_user(id: UserId, email: &str, now: Timestamp) -> Statement {
     USER_INSERT.bind(params![id, email, now])
 }
 
-/// Adds a member.
-pub fn insert(workspace: WorkspaceId, m: &Member) -> Statement {
-    MEMBER_INSERT.bind(params![m.id, workspace, m.user_id, m.role.as_str(), m.created_at])
+/// Adds a person, or misses with [`STALE`] when there is one with the e-mail address by now.
+pub fn insert_new_user(id: UserId, email: &str, now: Timestamp) -> Statement {
+    USER_INSERT_NEW.bind(params![id, email, now]).must(1, STALE)
 }
 
-/// Gives a member that still has its version another role, or misses with [`STALE`].
-pub fn set_role(workspace: WorkspaceId, m: &Member, role: Role, now: Timestamp) -> Statement {
-    MEMBER_SET_ROLE.bind(params![workspace, m.id, m.version, role.as_str(), now]).must(1, STALE)
+/// Adds a member who takes a seat, whatever the plan allows.
+pub fn insert(workspace: WorkspaceId, m: &Member) -> Vec<Statement> {
+    let mut out = vec![workspace::take_seats(workspace, 1, i64::MAX)];
+    out.extend(insert_invited(workspace, m));
+    out
+}
+
+/// Adds a member who takes the seat of an invitation.
+pub fn insert_invited(workspace: WorkspaceId, m: &Member) -> Vec<Statement> {
+    let row = MEMBER_INSERT.bind(params![m.id, workspace, m.user_id, m.role.as_str(), m.created_at]);
+    workspace::count_owner(workspace, None, Some(m.role)).into_iter().chain([row]).collect()
+}
+
+/// Gives a member that still has its version another role, or misses with [`STALE`]; with
+/// [`workspace::LAST_OWNER`] when no Owner would be left.
+pub fn set_role(workspace: WorkspaceId, m: &Member, role: Role, now: Timestamp) -> Vec<Statement> {
+    let row = MEMBER_SET_ROLE.bind(params![workspace, m.id, m.version, role.as_str(), now]).must(1, STALE);
+    workspace::count_owner(workspace, Some(m.role), Some(role)).into_iter().chain([row]).collect()
+}
+
+/// Removes a member that still has its version, or misses with [`STALE`]; with [`workspace::LAST_OWNER`] when no
+/// Owner would be left.
+pub fn delete(workspace: WorkspaceId, m: &Member) -> Vec<Statement> {
+    let row = MEMBER_DELETE.bind(params![workspace, m.id, m.version]).must(1, STALE);
+    let seat = workspace::free_seats(workspace, 1);
+    workspace::count_owner(workspace, Some(m.role), None).into_iter().chain([seat, row]).collect()
+}
+
+/// Holds a member that still has its version, or misses with [`STALE`].
+pub fn hold_as(workspace: WorkspaceId, m: &Member) -> Statement {
+    MEMBER_HOLD_AS.bind(params![workspace, m.id, m.version]).must(1, STALE)
 }
 
 /// Holds a member that gets something; misses with [`STALE`] when it is gone.
@@ -84,6 +120,11 @@ impl Store {
     /// One member of a workspace.
     pub async fn member(&self, workspace: WorkspaceId, id: MemberId) -> Result<Option<Member>> {
         self.one(MEMBER_GET.bind(params![workspace, id]), decode).await
+    }
+
+    /// The member of a workspace with an e-mail address, in lower case.
+    pub async fn member_by_email(&self, workspace: WorkspaceId, email: &str) -> Result<Option<Member>> {
+        self.one(MEMBER_BY_EMAIL.bind(params![workspace, email]), decode).await
     }
 
     /// A page of a workspace's members, newest first.

@@ -6,6 +6,7 @@ use nephos_model::tenant::{Mode, TenantId};
 
 use crate::convert::Model;
 use crate::error::Result;
+use crate::project::STALE;
 use crate::{Row, Statement, Store, counter, params, sql};
 
 sql! {
@@ -17,6 +18,8 @@ sql! {
     /// A workspace's current tenant of a mode.
     indexed pub TENANT_CURRENT = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants
         WHERE workspace_id = $1 AND mode = $2 AND is_current = 1";
+    /// Takes the lock of a tenant that still is its workspace's present one.
+    pub TENANT_HOLD = "UPDATE tenants SET is_current = is_current WHERE id = $1 AND is_current = 1";
     /// The largest id.
     pub TENANT_LAST = "SELECT id FROM tenants ORDER BY id DESC LIMIT 1";
     /// A page of all tenants.
@@ -57,6 +60,11 @@ pub fn insert(t: &Tenant, now: Timestamp) -> Vec<Statement> {
     let mut batch = vec![TENANT_INSERT.bind(params![t.id, t.workspace_id, t.mode.as_str(), t.epoch, now])];
     batch.extend(counter::open(t.id));
     batch
+}
+
+/// Holds a tenant that something is given to by way of its workspace; misses with [`STALE`] when it was reset.
+pub fn hold(id: TenantId) -> Statement {
+    TENANT_HOLD.bind(params![id]).must(1, STALE)
 }
 
 impl Store {

@@ -3,6 +3,7 @@
 use nephos_model::Timestamp;
 use nephos_model::id::WorkspaceId;
 use nephos_model::page::{Listed, Page};
+use nephos_model::role::Role;
 use nephos_model::workspace::Workspace;
 
 use crate::batch::{Miss, Statement};
@@ -11,10 +12,12 @@ use crate::error::Result;
 use crate::list::rows_max;
 use crate::project::STALE;
 use crate::value::Row;
-use crate::{Store, params, sql};
+use crate::{Store, counter, params, sql};
 
 /// The name is taken in the installation.
 pub const NAME_TAKEN: Miss = Miss("workspace_name_taken");
+/// A workspace would be left without an Owner.
+pub const LAST_OWNER: Miss = Miss("last_owner");
 
 macro_rules! columns {
     () => {
@@ -24,20 +27,31 @@ macro_rules! columns {
 
 sql! {
     /// A new workspace, unless the name is taken.
-    pub WORKSPACE_INSERT = "INSERT INTO workspaces (id, name, plan, suspended_at, version, created_at, updated_at)
-        VALUES ($1, $2, $3, NULL, 1, $4, $4) ON CONFLICT (name) DO NOTHING";
+    pub WORKSPACE_INSERT = "INSERT INTO workspaces (id, name, plan, suspended_at, owners, seats, version, created_at,
+        updated_at) VALUES ($1, $2, $3, NULL, 0, 0, 1, $4, $4) ON CONFLICT (name) DO NOTHING";
     /// One workspace.
-    indexed pub WORKSPACE_GET = concat!("SELECT ", columns!(), " FROM workspaces WHERE id = $1");
+    indexed pub WORKSPACE_GET = concat!("SELECT ", columns!(), " FROM workspaces WHERE id = $1 AND deleted_at IS NULL");
     /// One workspace by name.
-    indexed pub WORKSPACE_NAMED = concat!("SELECT ", columns!(), " FROM workspaces WHERE name = $1");
+    indexed pub WORKSPACE_NAMED = concat!("SELECT ", columns!(), " FROM workspaces WHERE name = $1 AND deleted_at IS NULL");
     /// A page of workspaces.
     indexed pub WORKSPACE_LIST = concat!("SELECT ", columns!(),
-        " FROM workspaces WHERE id < $1 ORDER BY id DESC LIMIT $2 OFFSET $3");
+        " FROM workspaces WHERE id < $1 AND deleted_at IS NULL ORDER BY id DESC LIMIT $2 OFFSET $3");
     /// How many there are; asked by the operator only.
-    pub WORKSPACE_COUNT = "SELECT COUNT(*) FROM workspaces";
+    pub WORKSPACE_COUNT = "SELECT COUNT(*) FROM workspaces WHERE deleted_at IS NULL";
     /// Another plan or suspension.
     pub WORKSPACE_UPDATE = "UPDATE workspaces SET plan = $3, suspended_at = $4, version = version + 1, updated_at = $5
-        WHERE id = $1 AND version = $2";
+        WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+    /// Another name; one that is taken is a unique violation.
+    pub WORKSPACE_RENAME = "UPDATE workspaces SET name = $3, version = version + 1, updated_at = $4
+        WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+    /// Takes the row's lock in the transaction that changes who belongs to the workspace.
+    pub WORKSPACE_HOLD = "UPDATE workspaces SET version = version WHERE id = $1 AND deleted_at IS NULL";
+    /// More or fewer members and invitations, up to a limit.
+    pub WORKSPACE_SEATS = "UPDATE workspaces SET seats = seats + $2 WHERE id = $1 AND seats + $2 <= $3";
+    /// More or fewer Owners, and never none.
+    pub WORKSPACE_OWNERS = "UPDATE workspaces SET owners = owners + $2 WHERE id = $1 AND owners + $2 >= 1";
+    /// Members and pending invitations.
+    indexed pub WORKSPACE_SEATS_GET = "SELECT seats FROM workspaces WHERE id = $1";
 }
 
 fn decode(row: &Row) -> Result<Workspace> {
@@ -62,7 +76,39 @@ pub fn update(w: &Workspace, plan: &str, suspended_at: Option<Timestamp>, now: T
     WORKSPACE_UPDATE.bind(params![w.id, w.version, plan, suspended_at, now]).must(1, STALE)
 }
 
+/// Gives a workspace that still has its version another name, or misses with [`STALE`].
+pub fn rename(w: &Workspace, name: &str, now: Timestamp) -> Statement {
+    WORKSPACE_RENAME.bind(params![w.id, w.version, name, now]).must(1, STALE)
+}
+
+/// The first statement of a batch that changes who belongs to a workspace; misses with [`STALE`] when it was deleted.
+pub fn hold(id: WorkspaceId) -> Statement {
+    WORKSPACE_HOLD.bind(params![id]).must(1, STALE)
+}
+
+/// Takes `by` seats, of which there are `limit` at most, or misses with [`counter::QUOTA`].
+pub fn take_seats(id: WorkspaceId, by: i64, limit: i64) -> Statement {
+    WORKSPACE_SEATS.bind(params![id, by, limit]).must(1, counter::QUOTA)
+}
+
+/// Gives `by` seats back.
+pub fn free_seats(id: WorkspaceId, by: i64) -> Statement {
+    WORKSPACE_SEATS.bind(params![id, -by, i64::MAX])
+}
+
+/// A member's role ceases to be `before` and begins to be `after`: the Owners are counted, and it misses with
+/// [`LAST_OWNER`] when none would be left.
+pub(crate) fn count_owner(id: WorkspaceId, before: Option<Role>, after: Option<Role>) -> Option<Statement> {
+    let by = i64::from(after == Some(Role::Owner)) - i64::from(before == Some(Role::Owner));
+    (by != 0).then(|| WORKSPACE_OWNERS.bind(params![id, by]).must(1, LAST_OWNER))
+}
+
 impl Store {
+    /// Members and pending invitations of a workspace.
+    pub async fn seats(&self, id: WorkspaceId) -> Result<i64> {
+        Ok(self.one(WORKSPACE_SEATS_GET.bind(params![id]), |row| row.int(0)).await?.unwrap_or(0))
+    }
+
     /// One workspace.
     pub async fn workspace(&self, id: WorkspaceId) -> Result<Option<Workspace>> {
         self.one(WORKSPACE_GET.bind(params![id]), decode).await

@@ -74,7 +74,7 @@ impl World {
         narrow(&mut key);
         let email = format!("{}@people.example", member.user_id);
         let mut batch = Batch::from(nephos_store::member::insert_user(member.user_id, &email, now));
-        batch.push(nephos_store::member::insert(caller.workspace_id, &member));
+        batch.extend(nephos_store::member::insert(caller.workspace_id, &member));
         batch.extend(nephos_store::api_key::insert(caller.tenant, caller.workspace_id, &key, secret.hash(), KEYS_MAX));
         self.database.store().write(batch).await.expect("a key's rows");
         secret

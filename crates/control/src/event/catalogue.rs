@@ -7,7 +7,10 @@
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use crate::view::{ApiKeyView, ComputeView, EnvironmentView, OperationView, ProjectView, SshKeyView, WorkspaceView};
+use crate::view::{
+    ApiKeyView, ComputeView, EnvironmentView, InvitationView, MemberView, OperationView, ProjectView, SshKeyView,
+    WorkspaceView,
+};
 
 /// One type of event.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +52,14 @@ pub const TYPES: &[EventType] = &[
     changed::<WorkspaceView>("workspace.updated", "The workspace has another name or plan."),
     changed::<WorkspaceView>("workspace.suspended", "The operator suspended the workspace."),
     changed::<WorkspaceView>("workspace.resumed", "The operator ended the suspension of the workspace."),
+    told::<WorkspaceView>("workspace.deleted", "The workspace was deleted, with everything in it."),
+    told::<MemberView>("member.created", "A person became a member."),
+    changed::<MemberView>("member.updated", "A member has another role."),
+    told::<MemberView>("member.deleted", "A member was removed, or left."),
+    told::<InvitationView>("invitation.created", "A person was invited."),
+    told::<InvitationView>("invitation.accepted", "An invitation was accepted."),
+    told::<InvitationView>("invitation.revoked", "An invitation was revoked."),
+    told::<InvitationView>("invitation.expired", "Nobody accepted an invitation in time."),
     told::<ProjectView>("project.created", "A project was made."),
     changed::<ProjectView>("project.updated", "A project changed."),
     told::<ProjectView>("project.deleted", "A project was deleted."),

@@ -1,6 +1,7 @@
 //! Who is who: workspaces, members, API keys, the credential itself, and what a plan allows.
 
 use nephos_model::api_key::ApiKey;
+use nephos_model::invitation::Invitation;
 use nephos_model::workspace::{Member, Workspace};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -137,6 +138,91 @@ impl From<&Member> for MemberView {
             role: m.role.to_string(),
             created_at: time(m.created_at),
             updated_at: time(m.updated_at),
+        }
+    }
+}
+
+/// An invitation that can be accepted. Its token is never shown again.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Invitation")]
+pub struct InvitationView {
+    /// Its id, `ivt_…`.
+    pub id: String,
+    /// The e-mail address of the person.
+    pub email: String,
+    /// The role that the person will have: `owner`, `admin` or `member`.
+    pub role: String,
+    /// The member who invites, `mem_…`.
+    pub invited_by: String,
+    /// From when on it can't be accepted.
+    pub expires_at: String,
+    /// When it was made.
+    pub created_at: String,
+}
+
+impl From<&Invitation> for InvitationView {
+    fn from(i: &Invitation) -> Self {
+        Self {
+            id: i.id.to_string(),
+            email: i.email.clone(),
+            role: i.role.to_string(),
+            invited_by: i.invited_by.to_string(),
+            expires_at: time(i.expires_at),
+            created_at: time(i.created_at),
+        }
+    }
+}
+
+/// An invitation with its token: shown once, when it is made.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "InvitationWithToken")]
+pub struct InvitationWithTokenView {
+    /// The invitation.
+    #[serde(flatten)]
+    pub invitation: InvitationView,
+    /// The token by which it is accepted. Whoever has it can accept; it is not shown again.
+    pub token: String,
+    /// The same as a link to send to the person. The token is behind the `#`, so no server's log has it.
+    pub url: String,
+}
+
+impl InvitationWithTokenView {
+    /// The view of an invitation of an installation that is reached at `origin`.
+    pub fn new(made: &crate::invitation::InvitationWithToken, origin: &str) -> Self {
+        let token = made.token.expose().to_owned();
+        Self {
+            invitation: InvitationView::from(&made.invitation),
+            url: format!("{origin}/invitations/accept#{token}"),
+            token,
+        }
+    }
+}
+
+/// What an accepted invitation gives: a place in the workspace, and a first key of each mode.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "AcceptedInvitation")]
+pub struct AcceptedInvitationView {
+    /// The new member.
+    #[serde(flatten)]
+    pub member: MemberView,
+    /// The workspace, `ws_…`.
+    pub workspace_id: String,
+    /// The workspace's name.
+    pub workspace_name: String,
+    /// The member's first live key; its secret is not shown again.
+    pub live_key: ApiKeyWithSecretView,
+    /// The member's first test key; its secret is not shown again.
+    pub test_key: ApiKeyWithSecretView,
+}
+
+impl From<&crate::invitation::Accepted> for AcceptedInvitationView {
+    fn from(accepted: &crate::invitation::Accepted) -> Self {
+        Self {
+            member: MemberView::from(&accepted.member),
+            workspace_id: accepted.workspace.id.to_string(),
+            workspace_name: accepted.workspace.name.clone(),
+            live_key: ApiKeyWithSecretView::from(&accepted.live_key),
+            test_key: ApiKeyWithSecretView::from(&accepted.test_key),
         }
     }
 }

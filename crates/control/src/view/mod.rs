@@ -9,8 +9,8 @@ mod project;
 
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
 pub use identity::{
-    ApiKeyView, ApiKeyWithSecretView, BudgetView, LimitsView, MeView, MemberView, ProjectUsageView, QuotaView,
-    UsageView, WorkspaceView,
+    AcceptedInvitationView, ApiKeyView, ApiKeyWithSecretView, BudgetView, InvitationView, InvitationWithTokenView,
+    LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, UsageView, WorkspaceView,
 };
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};

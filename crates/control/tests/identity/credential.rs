@@ -131,7 +131,7 @@ async fn a_key_follows_its_member(engine: Engine) {
     assert_eq!(live(&world, &secret).await.unwrap().role, Role::Admin);
     // As another process does it, which can't tell this one.
     let demote = nephos_store::member::set_role(owner.workspace_id, &member, Role::Member, world.clock.now());
-    world.database.store().write(demote.into()).await.unwrap();
+    world.database.store().write(demote.into_iter().collect()).await.unwrap();
     world.clock.advance(KNOWN_FOR).await;
     assert_eq!(live(&world, &secret).await.unwrap().role, Role::Member);
 }

@@ -1,6 +1,6 @@
 //! What only the operator does.
 
-use nephos_control::caller::{EnvironmentRead, EventRead, WorkspaceRead};
+use nephos_control::caller::{EnvironmentRead, EventRead, MeRead};
 use nephos_control::install::MasterKeyError;
 use nephos_control::view::{MeView, json};
 use nephos_model::id::ProjectId;
@@ -33,7 +33,7 @@ async fn an_installation_is_initialized_once(engine: Engine) {
     assert!(again.message.contains("nephos workspace create"), "{again}");
 
     let caller = live(&world, &made.live_key).await.unwrap();
-    let me = world.cloud.me(&world.grant::<WorkspaceRead>(&caller)).await.unwrap();
+    let me = world.cloud.me(&world.grant::<MeRead>(&caller)).await.unwrap();
     assert_eq!((me.workspace.id, me.member.email.as_str()), (made.workspace_id, "ada@example.com"));
     assert_eq!((me.member.role, caller.limits.plan.as_str(), caller.role), (Role::Owner, "partner", Role::Owner));
     assert!(!json(&MeView::from(&me)).contains(made.live_key.expose()));

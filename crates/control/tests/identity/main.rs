@@ -32,6 +32,7 @@ macro_rules! on_both {
 mod credential;
 mod install;
 mod key;
+mod member;
 mod usage;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
@@ -124,7 +125,7 @@ async fn member(world: &World, owner: &Arc<Caller>, role: Role) -> (Member, Secr
     };
     let mut batch = Batch::new();
     batch.push(nephos_store::member::insert_user(member.user_id, &member.email, now));
-    batch.push(nephos_store::member::insert(owner.workspace_id, &member));
+    batch.extend(nephos_store::member::insert(owner.workspace_id, &member));
     batch.extend(nephos_store::api_key::insert(owner.tenant, owner.workspace_id, &key, secret.hash(), 1_000));
     world.database.store().write(batch).await.unwrap();
     (member, secret)
