@@ -148,7 +148,7 @@ impl Cloud {
     /// 422 when a member has as many keys as can be revoked at once when the member is removed. Few at the same time may
     /// still slip in, for which there is room.
     async fn must_have_few_keys(&self, member: MemberId) -> Result<(), Fault> {
-        let count = self.store().api_keys_of_count(member).await.map_err(fault::store)?;
+        let count = self.store().api_keys_of_count(member, KEYS_PER_MEMBER_MAX).await.map_err(fault::store)?;
         if count < i64::from(KEYS_PER_MEMBER_MAX) {
             return Ok(());
         }

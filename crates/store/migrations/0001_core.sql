@@ -104,7 +104,7 @@ CREATE INDEX api_keys_previous_hash ON api_keys (previous_hash);
 CREATE INDEX api_keys_list ON api_keys (workspace_id, mode, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_name ON api_keys (workspace_id, mode, name, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_project ON api_keys (workspace_id, mode, project_id, id) WHERE revoked_at IS NULL;
-CREATE INDEX api_keys_member ON api_keys (member_id, id) WHERE revoked_at IS NULL;
+CREATE INDEX api_keys_member ON api_keys (member_id, id);
 
 CREATE TABLE projects (
     tenant BIGINT NOT NULL,

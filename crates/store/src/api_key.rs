@@ -93,8 +93,9 @@ sql! {
     /// The keys of a member, of both modes.
     indexed pub API_KEYS_OF = concat!("SELECT ", columns!(), " FROM api_keys k
         WHERE k.member_id = $1 AND k.revoked_at IS NULL ORDER BY k.id LIMIT $2");
-    /// How many those are.
-    indexed pub API_KEYS_OF_COUNT = "SELECT COUNT(*) FROM api_keys k WHERE k.member_id = $1 AND k.revoked_at IS NULL";
+    /// How many those are, up to a limit.
+    indexed pub API_KEYS_OF_COUNT = "SELECT COUNT(*) FROM (SELECT 1 FROM api_keys k
+        WHERE k.member_id = $1 AND k.revoked_at IS NULL ORDER BY k.id LIMIT $2) AS some";
     /// The keys of a member of one mode stop working.
     pub API_KEYS_OF_REVOKE = "UPDATE api_keys SET revoked_at = $3, updated_at = $3, version = version + 1
         WHERE member_id = $1 AND mode = $2 AND revoked_at IS NULL";
@@ -258,9 +259,9 @@ impl Store {
         self.all(API_KEYS_OF.bind(params![member, limit]), decode).await
     }
 
-    /// How many keys a member has, of both modes.
-    pub async fn api_keys_of_count(&self, member: MemberId) -> Result<i64> {
-        Ok(self.one(API_KEYS_OF_COUNT.bind(params![member]), |row| row.int(0)).await?.unwrap_or(0))
+    /// How many keys a member has, of both modes, or `limit` when there are more.
+    pub async fn api_keys_of_count(&self, member: MemberId, limit: u32) -> Result<i64> {
+        Ok(self.one(API_KEYS_OF_COUNT.bind(params![member, limit]), |row| row.int(0)).await?.unwrap_or(0))
     }
 
     /// A page of the keys that were not revoked, newest first; only those narrowed to `only` when it is given.

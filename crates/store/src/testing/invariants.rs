@@ -152,6 +152,13 @@ sql! {
         LEFT JOIN counters k ON k.tenant = t.id AND k.noun = 'quota.api_keys' AND k.scope = ''
         WHERE t.is_current = 1 AND COALESCE(k.value, 0) <> (SELECT COUNT(*) FROM api_keys a
             WHERE a.workspace_id = t.workspace_id AND a.mode = t.mode AND a.revoked_at IS NULL)";
+    WORKSPACE_OWNERS_COUNTED = "SELECT w.id, w.owners FROM workspaces w WHERE w.deleted_at IS NULL AND (w.owners < 1
+        OR w.owners <> (SELECT COUNT(*) FROM members m WHERE m.workspace_id = w.id AND m.role = 'owner'))";
+    WORKSPACE_SEATS_COUNTED = "SELECT w.id, w.seats FROM workspaces w WHERE w.deleted_at IS NULL AND
+        w.seats <> (SELECT COUNT(*) FROM members m WHERE m.workspace_id = w.id)
+            + (SELECT COUNT(*) FROM invitations i WHERE i.workspace_id = w.id)";
+    KEY_OF_NOBODY = "SELECT k.id, k.member_id FROM api_keys k WHERE k.revoked_at IS NULL
+        AND NOT EXISTS (SELECT 1 FROM members m WHERE m.id = k.member_id AND m.workspace_id = k.workspace_id)";
     LEDGER_AND_METER = "SELECT l.tenant, l.resource_id, l.entry_id FROM ledger l
         JOIN meters m ON m.tenant = l.tenant AND m.resource_id = l.resource_id WHERE l.to_s > m.from_s";
 }
@@ -209,6 +216,9 @@ pub async fn broken(store: &Store, lease_until: Timestamp) -> Vec<String> {
         &COUNTED_KINDS,
         &COUNTED_ALL_KINDS,
         &COUNTED_LABELS,
+        &WORKSPACE_OWNERS_COUNTED,
+        &WORKSPACE_SEATS_COUNTED,
+        &KEY_OF_NOBODY,
     ];
     let mut questions: Vec<_> = plain.iter().map(|sql| sql.bind([])).collect();
     questions.push(WORK_THAT_SLEEPS_ON.bind(params![crate::work::IDLE]));
