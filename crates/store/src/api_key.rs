@@ -95,7 +95,7 @@ sql! {
         WHERE k.member_id = $1 AND k.revoked_at IS NULL ORDER BY k.id LIMIT $2");
     /// How many those are, up to a limit.
     indexed pub API_KEYS_OF_COUNT = "SELECT COUNT(*) FROM (SELECT 1 FROM api_keys k
-        WHERE k.member_id = $1 AND k.revoked_at IS NULL ORDER BY k.id LIMIT $2) AS some";
+        WHERE k.member_id = $1 AND k.revoked_at IS NULL ORDER BY k.id LIMIT $2) AS keys";
     /// The keys of a member of one mode stop working.
     pub API_KEYS_OF_REVOKE = "UPDATE api_keys SET revoked_at = $3, updated_at = $3, version = version + 1
         WHERE member_id = $1 AND mode = $2 AND revoked_at IS NULL";
