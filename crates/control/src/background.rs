@@ -37,6 +37,9 @@ impl Background {
     pub async fn stop(mut self) {
         self.tasks.shutdown().await;
         self.cloud.flush_last().await;
+        if let Err(error) = self.cloud.beat().await {
+            warn!(%error, "how long the last answers took can't be written");
+        }
         self.cloud.leave_windows().await;
     }
 }
@@ -53,6 +56,7 @@ impl Cloud {
         tasks.spawn(self.clone().search_orphans());
         tasks.spawn(self.clone().expire());
         tasks.spawn(self.clone().keep_flushing());
+        tasks.spawn(self.clone().keep_beating());
         let mut heard: Vec<&str> = Vec::new();
         for (region, driver) in self.regions() {
             // Regions may share a driver; it is heard once.

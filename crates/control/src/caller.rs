@@ -121,6 +121,8 @@ permissions! {
     OperationWrite = write Operation, Member;
     /// See events.
     EventRead = read Event, Member;
+    /// See how the installation is doing.
+    StatusRead = read Status, Member;
     /// See usage.
     UsageRead = read Usage, Member;
     /// See API keys.

@@ -29,6 +29,7 @@ pub mod sequence;
 pub mod settings;
 pub mod shown;
 pub mod ssh_key;
+pub mod status;
 pub mod usage;
 pub mod view;
 pub mod workspace;
@@ -62,6 +63,7 @@ struct Inner {
     credentials: auth::Credentials,
     budgets: budget::BudgetBook,
     requests: usage::Requests,
+    measured: status::Measured,
     regions: Vec<(Region, Arc<dyn Driver>)>,
     running: Arc<idempotency::Running>,
     shown: shown::Shown,
@@ -107,6 +109,7 @@ impl Cloud {
             credentials: auth::Credentials::default(),
             budgets: budget::BudgetBook::default(),
             requests: usage::Requests::default(),
+            measured: status::Measured::default(),
             regions,
             running: Arc::default(),
             shown: shown::Shown::default(),

@@ -19,9 +19,22 @@ pub(crate) fn answer(app: &App, parts: &Parts, request_id: &str) -> Option<Respo
     if !Docs::owns(path) || path.starts_with("/docs/openapi/") || !(is_head || parts.method == Method::GET) {
         return None;
     }
-    let health = Health { regions: app.cloud.region_names(), ..Health::default() };
+    let health = health(app);
     let answer = app.docs().answer(path, parts.uri.query().unwrap_or_default(), &health);
     Some(respond(answer, &parts.headers, is_head, request_id))
+}
+
+/// What was measured last, in whole thousandths and microseconds.
+fn health(app: &App) -> Health {
+    let status = app.cloud.last_status();
+    let last = |name: &str| status.as_ref().and_then(|status| status.periods.iter().find(|p| p.period == name));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share of a hundred, and a duration
+    let whole = |value: f64| (value * 1_000.0).round() as u32;
+    Health {
+        uptime_millipercent: last("90d").and_then(|p| p.uptime_percent).map(whole),
+        latency_us: last("24h").and_then(|p| p.average_ms).map(|ms| u64::from(whole(ms))),
+        regions: app.cloud.region_names(),
+    }
 }
 
 fn respond(answer: Answer, asked: &http::HeaderMap, is_head: bool, request_id: &str) -> Response<ResponseBody> {

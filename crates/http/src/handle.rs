@@ -54,6 +54,9 @@ where
         let project = trail.project_id.or(caller.project_id);
         app.cloud.count_request(caller, trail.mount.surface.budget(), project);
     }
+    if matches!(place, Place::Under(..)) && !trail.held {
+        app.cloud.measure_answer(app.cloud.clock().monotonic().saturating_sub(started));
+    }
     let elapsed_us = app.cloud.clock().monotonic().saturating_sub(started).as_micros();
     tracing::debug!(
         target: "nephos::access",
@@ -83,6 +86,7 @@ fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
         counts: false,
         ends_connection: false,
         project_id: None,
+        held: false,
     }
 }
 
@@ -97,6 +101,10 @@ async fn public(app: &App, method: &Method, path: &str) -> Option<Decided> {
         "/healthz" => answer(StatusCode::OK, "{\"status\":\"ok\"}"),
         "/readyz" if app.is_ready().await => answer(StatusCode::OK, "{\"status\":\"ready\"}"),
         "/readyz" => answer(StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"not ready\"}"),
+        "/status.json" => {
+            let status = app.cloud.public_status().await.ok()?;
+            Some(Decided { status: StatusCode::OK, body: Bytes::from(nephos_control::view::json(&*status)) })
+        }
         path => {
             let name = path.strip_prefix("/docs/openapi/")?.strip_suffix(".json")?;
             let body = app.documents.get(name)?;

@@ -12,6 +12,7 @@ mod operation;
 mod project;
 mod region;
 mod ssh_key;
+mod status;
 mod usage;
 mod workspace;
 
@@ -36,5 +37,6 @@ pub const TABLES: &[&[Endpoint]] = &[
     member::OPERATIONS,
     invitation::OPERATIONS,
     usage::OPERATIONS,
+    status::OPERATIONS,
     openapi::OPERATIONS,
 ];

@@ -63,6 +63,8 @@ pub(crate) struct Trail {
     pub ends_connection: bool,
     /// The project whose object it was about, when that is known.
     pub project_id: Option<ProjectId>,
+    /// Whether it waited because the client asked for it.
+    pub held: bool,
 }
 
 /// A response without what every response has.
@@ -177,6 +179,7 @@ where
         Some(wait) if wait > 0 => Some(app.held.hold(caller.as_ref().and_then(|caller| caller.key_id))?),
         _ => None,
     };
+    trail.held = hold.is_some();
     let known = Known {
         id: trail.id,
         client_request_id: headers::client_request_id(&parts.headers).map(str::to_owned),

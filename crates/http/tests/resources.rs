@@ -341,3 +341,19 @@ async fn at_once_a_key_makes_one_thing_and_renames_all_go_through() {
     assert_eq!(statuses, [200; 4]);
     assert_eq!(api.get(&path).await.header("etag"), "\"5\"");
 }
+
+#[tokio::test]
+async fn the_status_is_told_to_anybody_and_to_programs() {
+    let api = Api::new().await;
+    api.get("/v1/projects").await;
+    api.world.cloud.beat().await.unwrap();
+    api.world.clock.advance(Duration::from_secs(60)).await;
+    let platform = api.get("/v1/status").await.json()["data"].clone();
+    assert_eq!(platform["periods"][0]["uptime_percent"], json!(100.0));
+    assert_eq!(platform["regions"][0]["name"], json!("local"));
+    assert_eq!(api.get("/api/v1/status").await.json()["data"], platform);
+    let public = api.with("GET", "/status.json", "", &[("authorization", "")]).await;
+    assert_eq!((public.status, public.json()), (200, platform));
+    let docs = api.with("GET", "/docs", "", &[("authorization", "")]).await;
+    assert!(docs.text.contains("<b>100.000 %</b> uptime"), "{}", docs.text);
+}

@@ -212,6 +212,8 @@ ids! {
     DeliveryId = "dlv";
     /// A row of the audit log.
     AuditId = "aud";
+    /// Trouble that the operator tells about.
+    IncidentId = "inc";
     /// A request. Its wire form is the UUID, not the prefixed text.
     RequestId = "req";
 }

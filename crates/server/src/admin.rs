@@ -64,6 +64,28 @@ pub enum Request {
         /// The file to write, absolute.
         file: PathBuf,
     },
+    /// Tell about trouble.
+    IncidentOpen {
+        /// A sentence.
+        title: String,
+        /// How bad it is.
+        impact: String,
+        /// The regions that it is about; none is all.
+        regions: Vec<String>,
+        /// What is known.
+        message: String,
+    },
+    /// Tell more about it.
+    IncidentUpdate {
+        /// Its id.
+        incident: String,
+        /// How far it is.
+        status: String,
+        /// What is known.
+        message: String,
+    },
+    /// List what was told.
+    IncidentList,
     /// Who is there and how it is.
     Status,
 }

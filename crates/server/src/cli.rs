@@ -37,6 +37,9 @@ pub enum Command {
     /// Administer images (on the server's machine).
     #[command(subcommand)]
     Image(Image),
+    /// Tell users about trouble (on the server's machine).
+    #[command(subcommand)]
+    Incident(Incident),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -237,6 +240,65 @@ pub struct WorkspacePlan {
 /// All workspaces.
 #[derive(Debug, Args)]
 pub struct WorkspaceList {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// Trouble that the operator tells about, at /status and in the documentation.
+#[derive(Debug, Subcommand)]
+pub enum Incident {
+    /// Tell about trouble.
+    Open(IncidentOpen),
+    /// Tell more about it, or that it is over.
+    Update(IncidentUpdate),
+    /// List what is told now.
+    List(IncidentList),
+}
+
+/// New trouble.
+#[derive(Debug, Args)]
+pub struct IncidentOpen {
+    /// What it is, in a sentence.
+    #[arg(value_name = "TITLE")]
+    pub title: String,
+    /// What is known, and what users can do.
+    #[arg(long, value_name = "TEXT")]
+    pub message: String,
+    /// How bad it is.
+    #[arg(long, value_name = "IMPACT", default_value = "minor", value_parser = nephos_control::status::IMPACTS)]
+    pub impact: String,
+    /// A region that it is about; without any it is about all. May be repeated.
+    #[arg(long = "region", value_name = "REGION")]
+    pub regions: Vec<String>,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// News of trouble.
+#[derive(Debug, Args)]
+pub struct IncidentUpdate {
+    /// Its id.
+    #[arg(value_name = "INCIDENT")]
+    pub incident: String,
+    /// How far it is; resolved ends it.
+    #[arg(long, value_name = "STATUS", value_parser = nephos_control::status::STATES)]
+    pub status: String,
+    /// What is known.
+    #[arg(long, value_name = "TEXT")]
+    pub message: String,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// All trouble that is told of.
+#[derive(Debug, Args)]
+pub struct IncidentList {
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]

@@ -127,7 +127,7 @@ pub fn new_image(a: &cli::ImageAdd) -> Result<NewImage> {
 
 /// What an operator's command asks for: where, what, how to print.
 pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Output)>> {
-    use cli::{Command, Image, Workspace};
+    use cli::{Command, Image, Incident, Workspace};
     let named = |n: &cli::Init| (n.workspace.clone(), n.owner.clone(), n.plan.clone());
     Ok(Some(match command {
         Command::Init(a) => {
@@ -154,6 +154,16 @@ pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Ou
         Command::Image(Image::Remove(a)) => {
             (a.place.clone(), Request::ImageRemove { image: a.image.clone() }, a.printed.output)
         }
+        Command::Incident(Incident::Open(a)) => {
+            let (title, impact) = (a.title.clone(), a.impact.clone());
+            let (regions, message) = (a.regions.clone(), a.message.clone());
+            (a.place.clone(), Request::IncidentOpen { title, impact, regions, message }, a.printed.output)
+        }
+        Command::Incident(Incident::Update(a)) => {
+            let (incident, status, message) = (a.incident.clone(), a.status.clone(), a.message.clone());
+            (a.place.clone(), Request::IncidentUpdate { incident, status, message }, a.printed.output)
+        }
+        Command::Incident(Incident::List(a)) => (a.place.clone(), Request::IncidentList, a.printed.output),
         Command::Backup(a) => (a.place.clone(), Request::Backup { file: absolute(&a.file)? }, a.printed.output),
         _ => return Ok(None),
     }))
@@ -172,6 +182,9 @@ pub async fn run(
     let path = &loaded.config.data_dir;
     let dir = if is_new { DataDir::open_or_create(path)? } else { DataDir::open(path)? };
     let fields: &[&str] = match asked {
+        Request::IncidentOpen { .. } | Request::IncidentUpdate { .. } | Request::IncidentList => {
+            &["id", "title", "impact", "status", "created_at", "resolved_at"]
+        }
         Request::WorkspaceList => &["id", "name", "plan", "suspended_at", "created_at"],
         _ => &["id", "name", "boot", "min_memory_mib", "min_disk_gib", "login_user", "size_bytes"],
     };

@@ -332,6 +332,37 @@ CREATE TABLE sequences (
     audit_chain BLOB NOT NULL
 );
 
+-- Minutes in which a place was seen working, as bits of an hour since 1970. The place '' is the installation itself.
+CREATE TABLE measured_hours (
+    hour BIGINT NOT NULL,
+    place TEXT NOT NULL,
+    minutes BIGINT NOT NULL,
+    PRIMARY KEY (hour, place)
+);
+
+-- How long answers took: how many fell into a range, and their sum.
+CREATE TABLE measured_latencies (
+    hour BIGINT NOT NULL,
+    bucket BIGINT NOT NULL,
+    requests BIGINT NOT NULL,
+    total_us BIGINT NOT NULL,
+    PRIMARY KEY (hour, bucket)
+);
+
+-- Trouble that the operator tells about. One that is not over has the greatest time as its end.
+CREATE TABLE incidents (
+    id TEXT PRIMARY KEY,
+    version BIGINT NOT NULL,
+    title TEXT NOT NULL,
+    impact TEXT NOT NULL,
+    status TEXT NOT NULL,
+    regions TEXT NOT NULL,
+    updates TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    resolved_at BIGINT NOT NULL
+);
+CREATE INDEX incidents_resolved ON incidents (resolved_at);
+
 CREATE TABLE leases (
     name TEXT PRIMARY KEY,
     owner TEXT NOT NULL,

@@ -2,8 +2,8 @@
 
 use nephos_model::Timestamp;
 use nephos_model::id::{
-    AuditId, ComputeId, EnvironmentId, EventId, Id, ImageId, InvitationId, KeyId, MemberId, OperationId, ProjectId,
-    SshKeyId, UserId, WorkspaceId,
+    AuditId, ComputeId, EnvironmentId, EventId, Id, ImageId, IncidentId, InvitationId, KeyId, MemberId, OperationId,
+    ProjectId, SshKeyId, UserId, WorkspaceId,
 };
 use nephos_model::tenant::TenantId;
 
@@ -19,6 +19,7 @@ macro_rules! ids {
 }
 ids!(
     AuditId,
+    IncidentId,
     ComputeId,
     EnvironmentId,
     EventId,

@@ -54,6 +54,7 @@ mod schema;
 pub mod sequence;
 pub mod sql;
 pub mod ssh_key;
+pub mod status;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;

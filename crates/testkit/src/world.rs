@@ -22,7 +22,7 @@ use nephos_store::{Batch, Engine, MIGRATIONS};
 use crate::{SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
-const IDLE_TASKS: usize = 5;
+const IDLE_TASKS: usize = 6;
 /// Real time that looks at computes may take.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Moves of the clock after which a test gives up waiting for something to become true.

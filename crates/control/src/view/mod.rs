@@ -6,6 +6,7 @@ mod compute;
 mod identity;
 mod operation;
 mod project;
+mod status;
 
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
 pub use identity::{
@@ -14,6 +15,8 @@ pub use identity::{
 };
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};
+
+pub use status::{IncidentUpdateView, IncidentView, PeriodView, RegionStatusView, StatusView, UptimeView};
 
 use nephos_model::Timestamp;
 use serde::Serialize;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::str::FromStr as _;
 
 use nephos_control::install::Installed;
-use nephos_control::view::WorkspaceView;
+use nephos_control::view::{IncidentView, WorkspaceView};
 use nephos_driver::qemu::Format;
 use nephos_model::Fault;
 use nephos_model::id::ImageId;
@@ -70,6 +70,13 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
         Request::ImageAdd(new) => add_image(on, new).await,
         Request::ImageList => Ok(Value::Array(all_images(on).await?.iter().map(shown).collect())),
         Request::ImageRemove { image } => remove_image(on, &image).await,
+        Request::IncidentOpen { title, impact, regions, message } => {
+            Ok(told(&cloud.open_incident(&title, &impact, &regions, &message).await?))
+        }
+        Request::IncidentUpdate { incident, status, message } => {
+            Ok(told(&cloud.update_incident(&incident, &status, &message).await?))
+        }
+        Request::IncidentList => Ok(Value::Array(cloud.incidents().await?.iter().map(told).collect())),
         Request::Backup { file } => backup(on, &file).await,
         Request::Status => {
             let ready = cloud.store().ping().await.is_ok();
@@ -79,6 +86,11 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
                 "database": on.database, "images": images}))
         }
     }
+}
+
+fn told(incident: &IncidentView) -> Value {
+    // Texts and lists of texts, which always serialize.
+    serde_json::to_value(incident).unwrap_or_default()
 }
 
 fn keys_of(made: &Installed) -> Value {
