@@ -19,11 +19,11 @@ macro_rules! ids {
 }
 ids!(
     AuditId,
-    IncidentId,
     ComputeId,
     EnvironmentId,
     EventId,
     ImageId,
+    IncidentId,
     InvitationId,
     KeyId,
     MemberId,
