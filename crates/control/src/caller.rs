@@ -248,6 +248,11 @@ impl<P> Grant<P> {
         &self.request
     }
 
+    /// The same permission where the caller is in the workspace's other mode, for what takes both along.
+    pub(crate) fn of_caller(&self, caller: Caller) -> Self {
+        Self { caller: Arc::new(caller), request: self.request.clone(), permission: PhantomData }
+    }
+
     /// Whose rows.
     pub fn tenant(&self) -> TenantId {
         self.caller.tenant

@@ -185,6 +185,7 @@ impl Cloud {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX / 4);
         let limits = &grant.caller().limits;
         plan.take(tenant, "quota.computes", 1, limits.computes);
+        plan.write([store::workspace::lives(grant.caller().workspace_id)]);
         plan.take(tenant, "quota.vcpus", number(wanted.vcpus), limits.vcpus);
         plan.take(tenant, "quota.memory_mib", number(wanted.memory_mib), limits.memory_mib);
         plan.take(tenant, "quota.disk_gib", number(wanted.disk_gib), limits.disk_gib);

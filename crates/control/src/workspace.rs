@@ -1,16 +1,22 @@
 //! The workspace, the credential itself and what the plan allows. Who belongs to it is in [`crate::member`].
 
-use nephos_model::Fault;
+use std::time::Duration;
+
 use nephos_model::api_key::ApiKey;
 use nephos_model::name::Title;
+use nephos_model::operation::Kind;
+use nephos_model::page::{LIMIT_MAX, Page};
 use nephos_model::scope::Scopes;
 use nephos_model::tenant::Mode;
 use nephos_model::workspace::{Member, Workspace};
+use nephos_model::{Detail, Fault};
 use nephos_store as store;
+use nephos_store::compute::Filter as ComputeFilter;
 
 use crate::budget::{KEY_WINDOW_S, WORKSPACE_WINDOW_S};
-use crate::caller::{Grant, LimitRead, MeRead, WorkspaceRead, WorkspaceWrite};
+use crate::caller::{Caller, Grant, LimitRead, MeRead, WorkspaceRead, WorkspaceWrite};
 use crate::plan::{Change, Plan};
+use crate::project::FORCED_MAX;
 use crate::view::{BudgetView, LimitsView, QuotaView, WorkspaceView, json};
 use crate::{Cloud, fault};
 
@@ -97,6 +103,65 @@ impl Cloud {
         Ok(plan)
     }
 
+    /// No more workspace, with everything in it, live and in the sandbox: from the commit on no credential of it works and
+    /// nothing of it is billed. Its computes are removed by operations of their own.
+    ///
+    /// Faults: 409 when `confirm` is not the workspace's name, when a compute is protected, and when there are more computes
+    /// than one transaction takes.
+    pub async fn delete_workspace(
+        &self,
+        grant: &Grant<WorkspaceWrite>,
+        workspace: Workspace,
+        confirm: Option<&str>,
+    ) -> Result<Plan<Workspace>, Fault> {
+        if confirm != Some(workspace.name.as_str()) {
+            let message = "This deletes the workspace with everything in it. To confirm, send its name as ?confirm=.";
+            return Err(Fault::conflict(Detail::parameter("confirm", "not_confirmed", message)));
+        }
+        let standing = self.standing(grant).await?;
+        let now = self.clock().now();
+        let mut plan = Plan::new(workspace.clone());
+        plan.write(standing.held());
+        plan.write([store::workspace::delete(&workspace, now)]);
+        let mut left = FORCED_MAX;
+        for mode in [Mode::Live, Mode::Test] {
+            let tenant = self.store().current_tenant(workspace.id, mode).await.map_err(fault::store)?;
+            let tenant = tenant.ok_or_else(|| Fault::internal("a workspace without a tenant"))?;
+            let ahead = Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0));
+            let there = Caller { mode, tenant: tenant.id, clock_ahead: ahead, ..grant.caller().clone() };
+            let there = grant.of_caller(there);
+            let page = Page { limit: LIMIT_MAX, ..Page::default() };
+            let computes = self.store().computes(tenant.id, &ComputeFilter::default(), &page).await;
+            let computes = computes.map_err(fault::store)?;
+            let count = u32::try_from(computes.items.len()).unwrap_or(u32::MAX);
+            left = match left.checked_sub(count).filter(|_| !computes.more) {
+                Some(left) => left,
+                None => return Err(too_many_computes()),
+            };
+            plan.write([store::workspace::lock_computes(tenant.id)]);
+            let now = self.now(there.caller());
+            for compute in &computes.items {
+                let operation = self.new_operation(&there, Kind::ComputeDelete, compute, now);
+                plan.write(store::operation::insert(tenant.id, &operation));
+                self.remove_compute(&mut plan, &there, compute, operation.id, now).await?;
+            }
+            plan.write([store::workspace::without_computes(tenant.id)]);
+        }
+        plan.after.credentials = true;
+        let change = Change {
+            event: "workspace.deleted",
+            action: "workspace.delete",
+            resource_id: workspace.id.to_string(),
+            project_id: None,
+            environment_id: None,
+            before: Some(json(&WorkspaceView::from(&workspace))),
+            after: None,
+            status: 200,
+        };
+        self.journal(&mut plan, grant, now, change);
+        Ok(plan)
+    }
+
     /// Budgets and quotas of the plan, and what is used of the quotas.
     pub async fn limits(&self, grant: &Grant<LimitRead>) -> Result<LimitsView, Fault> {
         let caller = grant.caller();
@@ -143,4 +208,9 @@ impl Cloud {
             ],
         })
     }
+}
+
+fn too_many_computes() -> Fault {
+    let message = format!("The workspace has more than {FORCED_MAX} computes; delete some of them first.");
+    Fault::conflict(Detail::new("too_many_resources", message))
 }

@@ -64,6 +64,12 @@ pub enum Command {
     /// API keys.
     #[command(subcommand)]
     Keys(api::Keys),
+    /// Members of the workspace.
+    #[command(subcommand)]
+    Members(api::Members),
+    /// Invitations into the workspace.
+    #[command(subcommand)]
+    Invitations(api::Invitations),
     /// SSH public keys.
     #[command(subcommand)]
     SshKeys(api::SshKeys),

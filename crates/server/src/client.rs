@@ -3,6 +3,7 @@
 pub mod api;
 pub mod command;
 mod operation;
+mod people;
 mod resolve;
 mod run;
 mod ssh;

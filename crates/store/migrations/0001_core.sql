@@ -17,15 +17,13 @@ CREATE TABLE workspaces (
     -- writes its row first, so such changes come one after the other.
     owners BIGINT NOT NULL,
     seats BIGINT NOT NULL,
-    -- A deleted workspace keeps its row, under its id as name; what it had is removed in batches, until cleaned_at.
+    -- A deleted workspace keeps its row, under its id as name, and no credential of it works.
     deleted_at BIGINT,
-    cleaned_at BIGINT,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX workspaces_name ON workspaces (name);
-CREATE INDEX workspaces_deleted ON workspaces (id) WHERE deleted_at IS NOT NULL AND cleaned_at IS NULL;
 
 CREATE TABLE tenants (
     id BIGINT PRIMARY KEY,

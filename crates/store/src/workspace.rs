@@ -4,6 +4,7 @@ use nephos_model::Timestamp;
 use nephos_model::id::WorkspaceId;
 use nephos_model::page::{Listed, Page};
 use nephos_model::role::Role;
+use nephos_model::tenant::TenantId;
 use nephos_model::workspace::Workspace;
 
 use crate::batch::{Miss, Statement};
@@ -44,6 +45,15 @@ sql! {
     /// Another name; one that is taken is a unique violation.
     pub WORKSPACE_RENAME = "UPDATE workspaces SET name = $3, version = version + 1, updated_at = $4
         WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+    /// No more workspace: nothing finds it, and its name is free.
+    pub WORKSPACE_DELETE = "UPDATE workspaces SET deleted_at = $3, name = id, version = version + 1, updated_at = $3
+        WHERE id = $1 AND version = $2 AND deleted_at IS NULL";
+    /// A row while the workspace was not deleted.
+    pub WORKSPACE_LIVES = "SELECT id FROM workspaces WHERE id = $1 AND deleted_at IS NULL";
+    /// Takes the lock that whoever makes a compute takes.
+    pub COMPUTES_LOCK = "UPDATE counters SET value = value WHERE tenant = $1 AND noun = 'quota.computes' AND scope = ''";
+    /// A row when there is a compute.
+    pub COMPUTES_ANY = "SELECT id FROM computes WHERE tenant = $1 LIMIT 1";
     /// Takes the row's lock in the transaction that changes who belongs to the workspace.
     pub WORKSPACE_HOLD = "UPDATE workspaces SET version = version WHERE id = $1 AND deleted_at IS NULL";
     /// More or fewer members and invitations, up to a limit.
@@ -79,6 +89,27 @@ pub fn update(w: &Workspace, plan: &str, suspended_at: Option<Timestamp>, now: T
 /// Gives a workspace that still has its version another name, or misses with [`STALE`].
 pub fn rename(w: &Workspace, name: &str, now: Timestamp) -> Statement {
     WORKSPACE_RENAME.bind(params![w.id, w.version, name, now]).must(1, STALE)
+}
+
+/// Removes a workspace that still has its version, or misses with [`STALE`].
+pub fn delete(w: &Workspace, now: Timestamp) -> Statement {
+    WORKSPACE_DELETE.bind(params![w.id, w.version, now]).must(1, STALE)
+}
+
+/// Nobody makes a compute in the tenant until the batch is committed. Whoever waited finds by [`lives`] that there is no
+/// workspace any more.
+pub fn lock_computes(tenant: TenantId) -> Statement {
+    COMPUTES_LOCK.bind(params![tenant]).must(1, STALE)
+}
+
+/// The tenant has no compute, or this misses with [`STALE`].
+pub fn without_computes(tenant: TenantId) -> Statement {
+    COMPUTES_ANY.bind(params![tenant]).must(0, STALE)
+}
+
+/// The workspace was not deleted, or this misses with [`STALE`]; to be asked after the quota of computes was taken.
+pub fn lives(id: WorkspaceId) -> Statement {
+    WORKSPACE_LIVES.bind(params![id]).must(1, STALE)
 }
 
 /// The first statement of a batch that changes who belongs to a workspace; misses with [`STALE`] when it was deleted.

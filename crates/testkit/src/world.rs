@@ -15,6 +15,7 @@ use nephos_model::region::Region;
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
 use nephos_model::tenant::Mode;
+use nephos_model::workspace::{Member, Workspace};
 use nephos_model::{Clock, Timestamp};
 use nephos_store::testing::TestDatabase;
 use nephos_store::{Batch, Engine, MIGRATIONS};
@@ -119,7 +120,30 @@ impl World {
             clock_ahead_us: 0,
         };
         let now = self.clock.now();
-        let mut batch: Batch = nephos_store::tenant::insert(&tenant, now).into();
+        let workspace = Workspace {
+            id: tenant.workspace_id,
+            name: tenant.workspace_id.to_string(),
+            plan: "unlimited".to_owned(),
+            suspended_at: None,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        // Every workspace has an Owner, whatever role this caller is to have.
+        let member = Member {
+            id: self.cloud.id(),
+            user_id: self.cloud.id(),
+            email: String::new(),
+            role: Role::Owner,
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        let mut batch: Batch = nephos_store::workspace::insert(&workspace).into();
+        let email = format!("{}@people.example", member.user_id);
+        batch.push(nephos_store::member::insert_user(member.user_id, &email, now));
+        batch.extend(nephos_store::member::insert(workspace.id, &member));
+        batch.extend(nephos_store::tenant::insert(&tenant, now));
         batch.extend(self.cloud.first_project(tenant.id, now));
         store.write(batch).await.expect("a workspace's rows");
         Arc::new(Caller {
@@ -127,7 +151,7 @@ impl World {
             mode,
             tenant: tenant.id,
             clock_ahead: Duration::ZERO,
-            member_id: self.cloud.id(),
+            member_id: member.id,
             role,
             key_id: Some(self.cloud.id()),
             scopes: Scopes::EVERY,

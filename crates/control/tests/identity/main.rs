@@ -30,6 +30,7 @@ macro_rules! on_both {
 }
 
 mod credential;
+mod escalation;
 mod install;
 mod key;
 mod member;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use nephos_control::caller::{
-    ApiKeyWrite, Caller, EventRead, InvitationWrite, LimitRead, MemberRead, MemberRemove, MemberWrite, Request,
-    WorkspaceRead, WorkspaceWrite,
+    ApiKeyWrite, Caller, ComputeWrite, EventRead, InvitationWrite, LimitRead, MemberRead, MemberRemove, MemberWrite,
+    Request, WorkspaceRead, WorkspaceWrite,
 };
+use nephos_control::compute::{Choice, NewCompute};
 use nephos_control::invitation::{Accepted, InvitationWithToken};
 use nephos_control::plan::CommitError;
+use nephos_model::compute::RestartPolicy;
 use nephos_model::id::MemberId;
 use nephos_model::key::Secret;
 use nephos_model::page::Page;
@@ -31,6 +33,7 @@ on_both! {
     a_workspace_keeps_an_owner
     a_narrowed_credential_does_not_reach_the_whole
     the_workspace_is_renamed
+    a_deleted_workspace_is_gone_at_once
 }
 
 /// Someone whom `by` invites and who accepts.
@@ -398,4 +401,56 @@ async fn the_workspace_is_renamed(engine: Engine) {
     assert_eq!(world.cloud.workspace(&world.grant(&owner)).await.unwrap(), renamed);
     assert_eq!(rename("Acme & Söhne").await.unwrap(), renamed, "the same name changes nothing");
     assert_eq!(told_since(&world, &owner, "api_key.created").await, ["workspace.updated"]);
+}
+
+async fn a_deleted_workspace_is_gone_at_once(engine: Engine) {
+    let (world, made) = installed(engine).await;
+    let owner = live(&world, &made.live_key).await.unwrap();
+    let eve = join(&world, &owner, "eve@example.com", Role::Member).await;
+    let open = invite(&world, &owner, "late@example.com", Role::Member).await.unwrap();
+    let test = test_caller(&world, &made.test_key).await;
+    let create = async |name: &str| {
+        let new = NewCompute {
+            name: name.parse().unwrap(),
+            choice: Choice::default(),
+            user_data: None,
+            labels: std::collections::BTreeMap::new(),
+            protected: false,
+            restart_policy: RestartPolicy::Never,
+        };
+        world.cloud.create_compute(&world.grant::<ComputeWrite>(&test), new).await.unwrap()
+    };
+    commit(&world, create("toy").await).await.unwrap();
+    let late = create("late").await;
+
+    let grant = world.grant::<WorkspaceWrite>(&owner);
+    let workspace = world.cloud.workspace_to_change(&grant).await.unwrap();
+    for wrong in [None, Some("Acme"), Some("")] {
+        let refused = world.cloud.delete_workspace(&grant, workspace.clone(), wrong).await.unwrap_err();
+        assert_eq!(causes(&refused), (409, vec!["not_confirmed"]));
+    }
+    let overtaken = world.cloud.delete_workspace(&grant, workspace.clone(), Some("acme")).await.unwrap();
+    commit(&world, create("between").await).await.unwrap();
+    assert!(matches!(world.cloud.commit(overtaken, None).await, Err(CommitError::Again)), "a compute came in between");
+    let plan = world.cloud.delete_workspace(&grant, workspace, Some("acme")).await.unwrap();
+    commit(&world, plan).await.unwrap();
+
+    for secret in [&made.live_key, &eve.live_key.secret] {
+        assert_eq!(live(&world, secret).await.unwrap_err().code, Code::Unauthorized);
+    }
+    let sandbox = world.cloud.authenticate(made.test_key.expose(), Mode::Test, HERE).await;
+    assert_eq!(sandbox.unwrap_err().code, Code::Unauthorized);
+    assert_eq!(accept(&world, open.token.expose()).await.unwrap_err().code, Code::Unauthorized);
+    assert!(
+        matches!(world.cloud.commit(late, None).await, Err(CommitError::Again)),
+        "who was let in before makes nothing"
+    );
+    assert_eq!(world.cloud.list_workspaces(&Page::default()).await.unwrap().total, 0);
+    let store = world.database.store();
+    for tenant in [owner.tenant, test.tenant] {
+        let filter = nephos_store::compute::Filter::default();
+        assert_eq!(store.computes(tenant, &filter, &Page::default()).await.unwrap().total, 0);
+    }
+    world.cloud.create_workspace("acme", "ada@example.com", "standard").await.expect("its name is free");
+    sound(&world).await;
 }

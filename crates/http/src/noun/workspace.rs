@@ -5,12 +5,18 @@ use nephos_control::plan::CommitError;
 use nephos_control::view::{LimitsView, MeView, WorkspaceView};
 use nephos_model::Code;
 
-use crate::call::{Answer, Call};
+use crate::call::{Answer, Call, DeletedView};
 use crate::endpoint::{Endpoint, Need, Success, schema_of};
 use crate::fields::{Field, Kind};
+use crate::query::Parameter;
 use crate::reply::Reply;
 
 const NEW_NAME: Field = Field::optional("name", Kind::Title, "Its new name, unique in the installation.");
+const CONFIRM: Parameter = Parameter::new(
+    "confirm",
+    Kind::Title,
+    "The name of the workspace; without it, or with another, the answer is 409.",
+);
 
 /// The operations.
 pub const OPERATIONS: &[Endpoint] = &[
@@ -25,6 +31,18 @@ pub const OPERATIONS: &[Endpoint] = &[
     .needs(Need::of::<WorkspaceWrite>())
     .told("Rename the workspace", "Changes what is sent and leaves the rest.", "Workspace updated.")
     .body(&[NEW_NAME])
+    .faults(&[Code::Conflict]),
+    Endpoint::new("workspace.delete", "DELETE", "/workspace", Success::Deleted, schema_of::<DeletedView>, |c| {
+        Box::pin(delete(c))
+    })
+    .needs(Need::of::<WorkspaceWrite>())
+    .told(
+        "Delete the workspace",
+        "Deletes the workspace with everything in it, live and in the sandbox: from then on no credential of it works and \
+         nothing is billed. Its computes are removed, unless one of them is protected.",
+        "Workspace deleted.",
+    )
+    .query(&[CONFIRM])
     .faults(&[Code::Conflict]),
     Endpoint::new("workspace.me", "GET", "/me", Success::Found, schema_of::<MeView>, |c| Box::pin(me(c)))
         .needs(Need::of::<MeRead>())
@@ -51,6 +69,14 @@ async fn update(call: &Call) -> Result<Answer, CommitError> {
     let name = call.body.maybe_parsed("name")?;
     let plan = call.cloud().rename_workspace(&grant, workspace, name.as_ref()).await?;
     call.commit(plan, |w| Reply::updated(&WorkspaceView::from(w)).version(w.version)).await
+}
+
+async fn delete(call: &Call) -> Result<Answer, CommitError> {
+    let grant = call.grant::<WorkspaceWrite>()?;
+    let workspace = call.cloud().workspace_to_change(&grant).await?;
+    call.must_match(workspace.version)?;
+    let plan = call.cloud().delete_workspace(&grant, workspace, call.query.text("confirm")).await?;
+    call.commit(plan, |w| Reply::deleted(w.id)).await
 }
 
 async fn me(call: &Call) -> Result<Answer, CommitError> {

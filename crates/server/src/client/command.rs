@@ -371,6 +371,84 @@ pub struct KeyRotate {
     pub server: Server,
 }
 
+/// `nephos members`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Members {
+    /// List them.
+    List(Plain),
+    /// Look at one.
+    Get(Person),
+    /// Give one another role.
+    Update(MemberUpdate),
+    /// Remove one, with the keys and open invitations; yourself, to leave.
+    #[command(alias = "remove")]
+    Delete(Person),
+}
+
+/// One member or invitation.
+#[derive(Debug, Args)]
+pub struct Person {
+    /// The e-mail address or id.
+    pub email: String,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// Another role.
+#[derive(Debug, Args)]
+pub struct MemberUpdate {
+    /// The e-mail address or id of the member.
+    pub email: String,
+    /// The new role: owner, admin or member.
+    #[arg(long, value_name = "ROLE")]
+    pub role: String,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// `nephos invitations`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Invitations {
+    /// List those that can be accepted.
+    List(Plain),
+    /// Look at one.
+    Get(Person),
+    /// Invite a person; the link is printed once.
+    Create(InvitationCreate),
+    /// Revoke one.
+    #[command(alias = "revoke")]
+    Delete(Person),
+    /// Accept one: become a member and get the first API keys. Needs no API key.
+    Accept(InvitationAccept),
+}
+
+/// A new invitation.
+#[derive(Debug, Args)]
+pub struct InvitationCreate {
+    /// The person's e-mail address.
+    pub email: String,
+    /// The role that the person will have: owner, admin or member.
+    #[arg(long, value_name = "ROLE", default_value = "member")]
+    pub role: String,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// An invitation to accept.
+#[derive(Debug, Args)]
+pub struct InvitationAccept {
+    /// The link, or the token that is behind its #.
+    pub link: String,
+    /// The server, when only the token is given.
+    #[arg(long, value_name = "URL", env = "NEPHOS_URL", default_value = "http://127.0.0.1:7600")]
+    pub url: String,
+    /// How to print the result.
+    #[arg(long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
 /// `nephos ssh-keys`
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)]

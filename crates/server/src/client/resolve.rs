@@ -28,6 +28,10 @@ pub const PROJECT: Noun = Noun { name: "project", path: "/projects", prefix: "pr
 pub const COMPUTE: Noun = Noun { name: "compute", path: "/computes", prefix: "cmp_" };
 /// API keys.
 pub const KEY: Noun = Noun { name: "API key", path: "/api-keys", prefix: "key_" };
+/// Members.
+pub const MEMBER: Noun = Noun { name: "member", path: "/members", prefix: "mem_" };
+/// Invitations.
+pub const INVITATION: Noun = Noun { name: "invitation", path: "/invitations", prefix: "ivt_" };
 /// SSH keys.
 pub const SSH_KEY: Noun = Noun { name: "SSH key", path: "/ssh-keys", prefix: "ssh_" };
 /// Images.
@@ -87,6 +91,16 @@ pub fn looked_up(api: &Api<'_>, noun: Noun, name: &str) -> Result<String, Failur
     }
     let all = api.list(noun.path, &[], LOOKED_THROUGH_MAX)?;
     one(noun.name, name, all.into_iter().filter(|item| item["name"] == name).collect())
+}
+
+/// The id of who has an e-mail address.
+pub fn person(api: &Api<'_>, noun: Noun, email: &str) -> Result<String, Failure> {
+    if email.starts_with(noun.prefix) {
+        return Ok(email.to_owned());
+    }
+    let wanted = email.trim().to_lowercase();
+    let all = api.list(noun.path, &[], LOOKED_THROUGH_MAX)?;
+    one(noun.name, email, all.into_iter().filter(|item| item["email"] == wanted).collect())
 }
 
 /// The item of a list that is called `name`.

@@ -41,6 +41,8 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Computes(c) => session.computes(c),
         Command::Operations(c) => session.operations(c),
         Command::Keys(c) => session.keys(c),
+        Command::Members(c) => session.members(c),
+        Command::Invitations(c) => session.invitations(c),
         Command::SshKeys(c) => session.ssh_keys(c),
         Command::Images(c) => session.catalogue(c, "/images", IMAGE_FIELDS),
         Command::Sizes(c) => session.catalogue(c, "/sizes", SIZE_FIELDS),
@@ -56,12 +58,12 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
     }
 }
 
-struct Session<'a> {
+pub(super) struct Session<'a> {
     clock: &'a dyn Clock,
-    entropy: &'a dyn Entropy,
+    pub(super) entropy: &'a dyn Entropy,
 }
 
-fn show(output: Output, data: &Value) {
+pub(super) fn show(output: Output, data: &Value) {
     match output {
         Output::Json => output::json(data),
         Output::Table => output::raw(&output::record(data)),
@@ -88,16 +90,16 @@ fn labels(pairs: &[(String, String)]) -> Value {
     Value::Object(pairs.iter().map(|(k, v)| (k.clone(), Value::String(v.clone()))).collect())
 }
 
-fn id_path(path: &str, id: &str) -> String {
+pub(super) fn id_path(path: &str, id: &str) -> String {
     format!("{path}/{}", encode(id))
 }
 
 impl<'a> Session<'a> {
-    fn api(&self, server: &Server) -> Result<Api<'a>, Failure> {
+    pub(super) fn api(&self, server: &Server) -> Result<Api<'a>, Failure> {
         Api::new(&server.url, server.key.as_deref(), self.entropy)
     }
 
-    fn list(
+    pub(super) fn list(
         &self,
         server: &Server,
         path: &str,
