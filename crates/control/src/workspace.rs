@@ -173,9 +173,10 @@ impl Cloud {
             (!caller.is_narrowed()).then(value)
         };
         // Members and open invitations.
-        let members = match caller.is_narrowed() {
-            true => None,
-            false => Some(self.store().seats(caller.workspace_id).await.map_err(fault::store)?),
+        let members = if caller.is_narrowed() {
+            None
+        } else {
+            Some(self.store().seats(caller.workspace_id).await.map_err(fault::store)?)
         };
         let quota = |name: &str, limit| QuotaView {
             name: name.to_owned(),

@@ -19,9 +19,17 @@ pub(crate) fn answer(app: &App, parts: &Parts, request_id: &str) -> Option<Respo
     if !Docs::owns(path) || path.starts_with("/docs/openapi/") || !(is_head || parts.method == Method::GET) {
         return None;
     }
+    // The root is under no base URL, which programs are told; a browser is shown the way.
+    if path == "/" && !is_browser(&parts.headers) {
+        return None;
+    }
     let health = health(app);
     let answer = app.docs().answer(path, parts.uri.query().unwrap_or_default(), &health);
     Some(respond(answer, &parts.headers, is_head, request_id))
+}
+
+fn is_browser(headers: &http::HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// What was measured last, in whole thousandths and microseconds.

@@ -285,12 +285,11 @@ impl Cloud {
         }
         if let Some((mut operation, version)) = self.store().operation(tenant, removal.operation_id).await? {
             let before = OperationView::from(&operation);
-            let ended = match operation.kind {
-                OperationKind::ProjectDelete => crate::operation::removed(&mut operation, id, now),
-                _ => {
-                    end(&mut operation, OperationStatus::Succeeded, None, now);
-                    true
-                }
+            let ended = if operation.kind == OperationKind::ProjectDelete {
+                crate::operation::removed(&mut operation, id, now)
+            } else {
+                end(&mut operation, OperationStatus::Succeeded, None, now);
+                true
             };
             batch.push(store::operation::update(tenant, &operation, version));
             if ended {
