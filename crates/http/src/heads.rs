@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let heads = Heads::default();
-        heads.read(&[b'x'; KEPT_BYTES_MAX]);
+        heads.read(&vec![b'x'; KEPT_BYTES_MAX]);
         heads.read(b"y");
         assert_eq!(heads.0.lock().unwrap().len(), KEPT_BYTES_MAX);
         heads.answered();

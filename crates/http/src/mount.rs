@@ -56,15 +56,12 @@ pub fn plain(path: &str) -> Cow<'_, str> {
         let hex = after.get(..2).filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()));
         let byte = hex.and_then(|two| u8::from_str_radix(two, 16).ok());
         let unreserved = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-        match byte.filter(unreserved) {
-            Some(byte) => {
-                out.push(char::from(byte));
-                rest = &after[2..];
-            }
-            None => {
-                out.push('%');
-                rest = after;
-            }
+        if let Some(byte) = byte.filter(unreserved) {
+            out.push(char::from(byte));
+            rest = &after[2..];
+        } else {
+            out.push('%');
+            rest = after;
         }
     }
     out.push_str(rest);

@@ -58,7 +58,7 @@ fn compute(number: u32) -> Compute {
 fn labels(number: u32) -> Vec<(String, String)> {
     let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let mut labels = vec![label("app", "web")];
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         labels.push(label("tier", "front"));
     }
     labels
