@@ -30,6 +30,10 @@ use nephos_model::{Clock, Entropy};
 use cli::{Cli, Command, ConfigCommand};
 use config::{ConfigError, KEYS, Loaded, LogFormat, LogLevel, Sources};
 
+/// Requests allocate on one thread and are often freed on another, which this allocator takes lightly.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit status of wrong usage and wrong configuration, the same as the parser's of the command line.
 const USAGE: u8 = 2;
 
