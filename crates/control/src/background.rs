@@ -52,7 +52,9 @@ impl Cloud {
         self.take_up().await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(self.clone().reconcile());
-        tasks.spawn(self.clone().sequence());
+        if !self.store().numbers_at_once() {
+            tasks.spawn(self.clone().sequence());
+        }
         tasks.spawn(self.clone().search_orphans());
         tasks.spawn(self.clone().expire());
         tasks.spawn(self.clone().keep_flushing());

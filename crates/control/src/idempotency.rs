@@ -2,8 +2,12 @@
 //!
 //! There is no row "in progress": within one server a running request is remembered in memory, and between servers the
 //! record's primary key decides at commit, so a crash leaves nothing to clean up.
+//!
+//! Most keys are new, so a request is first run as if its key were ([`Cloud::idempotency_begin`]), and the record of an
+//! earlier one is looked for ([`Cloud::idempotency_earlier`]) only when its commit meets that, or before it is refused.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,28 +52,32 @@ pub struct Recording {
 pub(crate) struct Running(Mutex<HashSet<Scope>>);
 
 /// The right to run the request of a key. Dropping it lets a retry run.
-#[derive(Debug)]
 pub struct Ticket {
     scope: Scope,
     fingerprint: [u8; 32],
     member: MemberId,
-    seal: [u8; 32],
+    key: String,
     running: Arc<Running>,
+}
+
+/// Without the key, which opens what is sealed.
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("scope", &self.scope).finish_non_exhaustive()
+    }
+}
+
+impl Ticket {
+    /// The key that seals the answer.
+    fn seal(&self) -> [u8; 32] {
+        seal_key(&self.key, self.scope.tenant.0)
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.scope);
     }
-}
-
-/// What a key leads to.
-#[derive(Debug)]
-pub enum Begin {
-    /// Run the request, and commit it with this.
-    Run(Ticket),
-    /// Answer this.
-    Replay(Recording),
 }
 
 /// A request with an idempotency key.
@@ -87,51 +95,36 @@ pub struct Keyed<'a> {
     pub fingerprint: [u8; 32],
 }
 
+/// SHA-256 of where a key counts beside its tenant. What comes before the key has no line breaks.
+fn key_hash(request: &Keyed<'_>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [request.surface, request.method, request.path] {
+        hash.update(part);
+        hash.update("\n");
+    }
+    hash.update(request.key);
+    hash.finalize().into()
+}
+
 impl Cloud {
-    /// Begins a request that has an idempotency key.
-    ///
-    /// Faults: 409 while the first request still runs in this server, 422 when the key was used for another request,
-    /// 403 when the answer holds a secret of another member, 404 when the object is not visible to this credential.
-    pub async fn idempotency_begin(&self, caller: &Caller, request: &Keyed<'_>) -> Result<Begin, Fault> {
-        let (found, ticket) = self.take_ticket(caller.tenant, caller.member_id, request).await?;
-        match found {
-            None => Ok(Begin::Run(ticket)),
-            Some(record) => {
-                let visible = record.project_id.is_none_or(|p| caller.sees_project(p))
-                    && record.environment_id.is_none_or(|e| caller.environment_id.is_none_or(|only| only == e));
-                replay(visible, &ticket, record).map(Begin::Replay)
-            }
-        }
+    /// Begins a request that has an idempotency key, or 409 while the first request with it still runs in this server.
+    /// Whether there was one before is not known yet: [`Cloud::idempotency_earlier`] tells.
+    pub fn idempotency_begin(&self, caller: &Caller, request: &Keyed<'_>) -> Result<Ticket, Fault> {
+        self.take_ticket(caller.tenant, caller.member_id, request)
     }
 
     /// Begins a request that has an idempotency key and whose only credential is in its body. Such a key counts together
     /// with the body: who does not know all of that finds nothing, and a key that others use as well is no obstacle.
-    pub async fn idempotency_begin_open(&self, request: &Keyed<'_>) -> Result<Begin, Fault> {
+    pub fn idempotency_begin_open(&self, request: &Keyed<'_>) -> Result<Ticket, Fault> {
         let nobody = MemberId::from_raw(Raw::from_bytes([0; 16]));
         let key = format!("{}\n{:x?}", request.key, request.fingerprint);
-        let (found, ticket) = self.take_ticket(NO_TENANT, nobody, &Keyed { key: &key, ..request.clone() }).await?;
-        match found {
-            None => Ok(Begin::Run(ticket)),
-            Some(record) => replay(true, &ticket, record).map(Begin::Replay),
-        }
+        self.take_ticket(NO_TENANT, nobody, &Keyed { key: &key, ..request.clone() })
     }
 
-    /// The right to run the request, and what was answered to it before.
-    async fn take_ticket(
-        &self,
-        tenant: TenantId,
-        member: MemberId,
-        request: &Keyed<'_>,
-    ) -> Result<(Option<Record>, Ticket), Fault> {
-        let scope = Scope {
-            tenant,
-            surface: request.surface,
-            method: request.method,
-            path: request.path.to_owned(),
-            key_hash: Sha256::digest(request.key.as_bytes()).into(),
-        };
+    fn take_ticket(&self, tenant: TenantId, member: MemberId, request: &Keyed<'_>) -> Result<Ticket, Fault> {
+        let scope = Scope { tenant, key_hash: key_hash(request) };
         let running = self.running().clone();
-        if !running.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope.clone()) {
+        if !running.0.lock().unwrap_or_else(PoisonError::into_inner).insert(scope) {
             return Err(Fault {
                 retry_after_s: Some(RETRY_AFTER_S),
                 details: vec![Detail::header(
@@ -145,10 +138,27 @@ impl Cloud {
                 )
             });
         }
-        let ticket =
-            Ticket { scope, fingerprint: request.fingerprint, member, seal: seal_key(request.key, tenant.0), running };
+        Ok(Ticket { scope, fingerprint: request.fingerprint, member, key: request.key.to_owned(), running })
+    }
+
+    /// What was answered to an earlier request with the key of `ticket`, if there was one. Nobody is the caller of an
+    /// open operation.
+    ///
+    /// Faults: 422 when the key was used for another request, 403 when the answer holds a secret of another member, 404
+    /// when the object is not visible to this credential.
+    pub async fn idempotency_earlier(
+        &self,
+        caller: Option<&Caller>,
+        ticket: &Ticket,
+    ) -> Result<Option<Recording>, Fault> {
         let found = self.store().idempotency(&ticket.scope, self.clock().now()).await.map_err(fault::store)?;
-        Ok((found, ticket))
+        let is_visible = |record: &Record| {
+            caller.is_none_or(|caller| {
+                record.project_id.is_none_or(|p| caller.sees_project(p))
+                    && record.environment_id.is_none_or(|e| caller.environment_id.is_none_or(|only| only == e))
+            })
+        };
+        found.map(|record| replay(is_visible(&record), ticket, record)).transpose()
     }
 
     pub(crate) fn idempotency_record(
@@ -157,9 +167,9 @@ impl Cloud {
         recording: Recording,
         project_id: Option<ProjectId>,
         environment_id: Option<EnvironmentId>,
-    ) -> [Statement; 2] {
+    ) -> Statement {
         let now = self.clock().now();
-        let body = if recording.is_secret { seal(&ticket.seal, recording.body, self) } else { recording.body };
+        let body = if recording.is_secret { seal(&ticket.seal(), recording.body, self) } else { recording.body };
         let record = Record {
             fingerprint: ticket.fingerprint.to_vec(),
             member_id: ticket.member,
@@ -203,7 +213,7 @@ fn replay(visible: bool, ticket: &Ticket, record: Record) -> Result<Recording, F
                 )
             });
         }
-        unseal(&ticket.seal, &record.body).ok_or_else(|| Fault::internal("a sealed answer can't be opened"))?
+        unseal(&ticket.seal(), &record.body).ok_or_else(|| Fault::internal("a sealed answer can't be opened"))?
     } else {
         record.body
     };

@@ -176,7 +176,11 @@ impl Cloud {
         if after.credentials {
             self.0.credentials.forget();
         }
-        self.0.pending.notify_one();
+        if self.store().numbers_at_once() {
+            self.tell_numbered();
+        } else {
+            self.0.pending.notify_one();
+        }
         if after.work {
             self.0.work.notify_one();
         }

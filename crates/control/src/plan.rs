@@ -204,7 +204,7 @@ impl Cloud {
     pub async fn commit<T>(&self, plan: Plan<T>, record: Option<(&Ticket, Recording)>) -> Result<T, CommitError> {
         let Plan { value, mut batch, after, project_id, environment_id, .. } = plan;
         if let Some((ticket, recording)) = record {
-            batch.extend(self.idempotency_record(ticket, recording, project_id, environment_id));
+            batch.push_first(self.idempotency_record(ticket, recording, project_id, environment_id));
         }
         match self.store().write(batch).await {
             Ok(_) => {

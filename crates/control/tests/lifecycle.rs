@@ -9,7 +9,7 @@ use nephos_control::caller::{
     Caller, ComputeRead, ComputeWrite, EventRead, OperationRead, ProjectDelete, ProjectWrite,
 };
 use nephos_control::compute::{Begun, Choice, NewCompute};
-use nephos_control::idempotency::{Begin, Keyed, Recording};
+use nephos_control::idempotency::{Keyed, Recording};
 use nephos_control::plan::CommitError;
 use nephos_control::project::Force;
 use nephos_model::Code;
@@ -211,8 +211,10 @@ async fn a_key_replays_the_first_answer(engine: Engine) {
     let world = World::new(engine).await;
     let caller = world.caller(Role::Member, Mode::Test).await;
     let keyed = |fingerprint| Keyed { surface: "platform", method: "POST", path: "/projects", key: "k-1", fingerprint };
-    let Begin::Run(ticket) = world.cloud.idempotency_begin(&caller, &keyed([1; 32])).await.unwrap() else { panic!() };
-    let busy = world.cloud.idempotency_begin(&caller, &keyed([1; 32])).await.unwrap_err();
+    let begin = |caller: &Caller, fingerprint| world.cloud.idempotency_begin(caller, &keyed(fingerprint));
+    let ticket = begin(&caller, [1; 32]).unwrap();
+    assert_eq!(world.cloud.idempotency_earlier(Some(&caller), &ticket).await.unwrap(), None);
+    let busy = begin(&caller, [1; 32]).unwrap_err();
     assert_eq!((busy.code, busy.retry_after_s), (Code::IdempotencyInProgress, Some(1)));
     let grant = world.grant::<ProjectWrite>(&caller);
     let plan = world.cloud.create_project(&grant, &"alpha".parse().unwrap()).await.unwrap();
@@ -226,16 +228,41 @@ async fn a_key_replays_the_first_answer(engine: Engine) {
     };
     world.cloud.commit(plan, Some((&ticket, recording.clone()))).await.unwrap();
     drop(ticket);
-    match world.cloud.idempotency_begin(&caller, &keyed([1; 32])).await.unwrap() {
-        Begin::Replay(replayed) => assert_eq!(replayed, recording),
-        Begin::Run(_) => panic!("the key was used"),
-    }
-    let reused = world.cloud.idempotency_begin(&caller, &keyed([2; 32])).await.unwrap_err();
-    assert_eq!(reused.code, Code::IdempotencyKeyReused);
+
+    // Run as if the key were new, the commit meets the record: nothing is written, and the first answer is there.
+    let ticket = begin(&caller, [1; 32]).unwrap();
+    let plan = world.cloud.create_project(&grant, &"beta".parse().unwrap()).await.unwrap();
+    let second = Recording { body: b"{\"secret\":2}".to_vec(), ..recording.clone() };
+    assert!(matches!(world.cloud.commit(plan, Some((&ticket, second))).await, Err(CommitError::Again)));
+    assert_eq!(world.cloud.idempotency_earlier(Some(&caller), &ticket).await.unwrap(), Some(recording));
+    let projects =
+        world.cloud.projects(&world.grant(&caller), Some("beta".to_owned()), &Page::default()).await.unwrap();
+    assert_eq!(projects.total, 0);
+    drop(ticket);
+
+    let world = &world;
+    let earlier = |caller: Arc<Caller>, fingerprint| async move {
+        let ticket = world.cloud.idempotency_begin(&caller, &keyed(fingerprint)).unwrap();
+        world.cloud.idempotency_earlier(Some(&caller), &ticket).await
+    };
+    assert_eq!(earlier(caller.clone(), [2; 32]).await.unwrap_err().code, Code::IdempotencyKeyReused);
     let other = Arc::new(Caller { member_id: world.cloud.id(), ..(*caller).clone() });
-    assert_eq!(world.cloud.idempotency_begin(&other, &keyed([1; 32])).await.unwrap_err().code, Code::Forbidden);
+    assert_eq!(earlier(other, [1; 32]).await.unwrap_err().code, Code::Forbidden);
     world.clock.advance(std::time::Duration::from_secs(24 * 60 * 60)).await;
-    assert!(matches!(world.cloud.idempotency_begin(&caller, &keyed([2; 32])).await.unwrap(), Begin::Run(_)));
+    assert_eq!(earlier(caller.clone(), [2; 32]).await.unwrap(), None);
+    // An expired record makes room for another.
+    let ticket = begin(&caller, [2; 32]).unwrap();
+    let plan = world.cloud.create_project(&grant, &"gamma".parse().unwrap()).await.unwrap();
+    let third = Recording {
+        status: 201,
+        body: b"{}".to_vec(),
+        location: None,
+        etag: None,
+        preference_applied: None,
+        is_secret: false,
+    };
+    world.cloud.commit(plan, Some((&ticket, third.clone()))).await.unwrap();
+    assert_eq!(world.cloud.idempotency_earlier(Some(&caller), &ticket).await.unwrap(), Some(third));
 }
 
 async fn a_project_with_computes_is_not_deleted_without_force(engine: Engine) {

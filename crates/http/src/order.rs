@@ -16,7 +16,7 @@ use http_body::Body as HttpBody;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use nephos_control::budget::Class;
 use nephos_control::caller::{Caller, Request as Known};
-use nephos_control::idempotency::{Begin, Keyed, Recording};
+use nephos_control::idempotency::{Keyed, Recording};
 use nephos_control::plan::{ATTEMPTS_MAX, CommitError};
 use nephos_model::id::{ProjectId, RequestId};
 use nephos_model::{Code, Detail, Fault};
@@ -216,8 +216,10 @@ fn is_open(app: &App, path: &str, method: &Method) -> bool {
 
 /// What a request came to.
 enum Performed {
-    /// It was run.
-    Run(Rendered),
+    /// It was run, and its effect is durable.
+    Written(Rendered),
+    /// It was run, and has no effect.
+    Read(Rendered),
     /// What is asked for is what the client has.
     NotModified(String, Option<ProjectId>),
     /// It was run before.
@@ -225,54 +227,74 @@ enum Performed {
 }
 
 /// Steps 10 to 13.
+///
+/// Step 10 is taken as passed, since most keys are new: whoever commits meets the record of an earlier request there, and
+/// whoever does not looks for it before it answers. So what an earlier request decides is decided first all the same.
 async fn perform(mut call: Call, key: Option<String>, json: Option<Json>) -> Result<Performed, Fault> {
-    let fingerprint = if key.is_some() { fingerprint(&call.query, json.as_ref()) } else { [0; 32] };
-    let mut json = Some(json);
+    let Some(key) = key else { return attempts(&mut call, json).await };
+    let fingerprint = fingerprint(&call.query, json.as_ref());
+    let keyed = Keyed {
+        surface: call.mount.surface.name(),
+        method: call.endpoint.method,
+        path: &call.path,
+        key: &key,
+        fingerprint,
+    };
+    let ticket = match &call.caller {
+        Some(caller) => call.cloud().idempotency_begin(caller, &keyed)?,
+        None => call.cloud().idempotency_begin_open(&keyed)?,
+    };
+    call.ticket = Some(ticket);
+    // Where the credential is in the body, a repetition is not to be counted as a failed one.
+    if call.caller.is_none()
+        && let Some(replay) = earlier(&call).await?
+    {
+        return Ok(replay);
+    }
+    let ended = attempts(&mut call, json).await;
+    if matches!(ended, Ok(Performed::Written(_) | Performed::Replay(..))) {
+        return ended;
+    }
+    earlier(&call).await?.map_or(ended, Ok)
+}
+
+/// The answer to an earlier request with this one's idempotency key.
+async fn earlier(call: &Call) -> Result<Option<Performed>, Fault> {
+    let Some(ticket) = &call.ticket else { return Ok(None) };
+    let found = call.cloud().idempotency_earlier(call.caller.as_deref(), ticket).await?;
+    Ok(found.map(|recording| Performed::Replay(call.mount, recording)))
+}
+
+/// Steps 11 to 13, again when a race was lost; but what the winner with the same key answered is answered again.
+async fn attempts(call: &mut Call, json: Option<Json>) -> Result<Performed, Fault> {
+    // 11. Fields.
+    let table = call.endpoint.body.unwrap_or_default();
+    let (body, mut problems) = Body::sift(table, json.unwrap_or(Json::Object(Vec::new())));
+    call.body = body;
+    if !problems.is_empty() {
+        if let Some(look_up) = call.endpoint.look_up {
+            problems.extend(look_up(call).await);
+        }
+        return Err(Fault::invalid(problems));
+    }
     for _ in 0..ATTEMPTS_MAX {
-        // 10. Idempotency.
-        if let Some(key) = &key {
-            let keyed = Keyed {
-                surface: call.mount.surface.name(),
-                method: call.endpoint.method,
-                path: &call.path,
-                key,
-                fingerprint,
-            };
-            let begin = match &call.caller {
-                Some(caller) => call.cloud().idempotency_begin(caller, &keyed).await?,
-                None => call.cloud().idempotency_begin_open(&keyed).await?,
-            };
-            match begin {
-                Begin::Replay(recording) => return Ok(Performed::Replay(call.mount, recording)),
-                Begin::Run(ticket) => call.ticket = Some(ticket),
-            }
-        }
-        // 11. Fields.
-        if let Some(json) = json.take() {
-            let table = call.endpoint.body.unwrap_or_default();
-            let json = json.unwrap_or(Json::Object(Vec::new()));
-            let (body, mut problems) = Body::sift(table, json);
-            call.body = body;
-            if !problems.is_empty() {
-                if let Some(look_up) = call.endpoint.look_up {
-                    problems.extend(look_up(&call).await);
-                }
-                return Err(Fault::invalid(problems));
-            }
-        }
         // 12 and 13: objects, preconditions, state, quota, dry run.
-        match (call.endpoint.handler)(&call).await {
-            Ok(Answer::Written(rendered)) => return Ok(Performed::Run(rendered)),
+        match (call.endpoint.handler)(call).await {
+            Ok(Answer::Written(rendered)) => return Ok(Performed::Written(rendered)),
             Ok(Answer::Read(reply)) => {
                 if let (Some(tags), Some(etag), true) = (&call.if_none_match, &reply.etag, call.endpoint.is_read())
                     && tags.matches_weakly(etag)
                 {
                     return Ok(Performed::NotModified(etag.clone(), reply.project_id));
                 }
-                return Ok(Performed::Run(call.render(&reply)));
+                return Ok(Performed::Read(call.render(&reply)));
             }
-            Err(CommitError::Again) => call.ticket = None,
             Err(CommitError::Fault(fault)) => return Err(fault),
+            Err(CommitError::Again) => {
+                if let Some(replay) = earlier(call).await? {
+                    return Ok(replay);
+                }
+            }
         }
     }
     Err(Fault::conflict(Detail::new("busy", "The resource changes too fast to be changed by this request; try again.")))
@@ -308,7 +330,7 @@ fn panicked(endpoint: &Endpoint) -> Fault {
 /// Puts what was performed into the response.
 fn answer(trail: &mut Trail, performed: Performed) -> Decided {
     match performed {
-        Performed::Run(rendered) => {
+        Performed::Written(rendered) | Performed::Read(rendered) => {
             trail.project_id = rendered.project_id;
             let headers = &mut trail.headers;
             set_some(headers, header::ETAG, rendered.etag);

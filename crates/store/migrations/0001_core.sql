@@ -279,8 +279,8 @@ CREATE TABLE events (
 CREATE UNIQUE INDEX events_seq ON events (tenant, seq);
 CREATE INDEX events_kind ON events (tenant, kind, id);
 CREATE INDEX events_resource ON events (tenant, resource_id, id);
-CREATE INDEX events_project ON events (tenant, project_id, id);
-CREATE INDEX events_environment ON events (tenant, environment_id, id);
+CREATE INDEX events_project ON events (tenant, project_id, id) WHERE project_id IS NOT NULL;
+CREATE INDEX events_environment ON events (tenant, environment_id, id) WHERE environment_id IS NOT NULL;
 CREATE INDEX events_age ON events (created_at);
 
 CREATE TABLE audit_pending (
@@ -385,9 +385,6 @@ CREATE TABLE counters (
 
 CREATE TABLE idempotency (
     tenant BIGINT NOT NULL,
-    surface TEXT NOT NULL,
-    method TEXT NOT NULL,
-    path TEXT NOT NULL,
     key_hash BLOB NOT NULL,
     fingerprint BLOB NOT NULL,
     member_id TEXT NOT NULL,
@@ -400,7 +397,7 @@ CREATE TABLE idempotency (
     etag TEXT,
     preference_applied TEXT,
     expires_at BIGINT NOT NULL,
-    PRIMARY KEY (tenant, surface, method, path, key_hash)
+    PRIMARY KEY (tenant, key_hash)
 );
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
 
@@ -438,7 +435,7 @@ CREATE TABLE ssh_keys (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (tenant, id)
-);
+) WITHOUT ROWID;
 CREATE UNIQUE INDEX ssh_keys_name ON ssh_keys (tenant, name);
 CREATE UNIQUE INDEX ssh_keys_fingerprint ON ssh_keys (tenant, fingerprint);
 

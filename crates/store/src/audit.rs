@@ -1,4 +1,4 @@
-//! The audit log's rows: written with the change, numbered and chained by the sequencer.
+//! The audit log's rows: written with the change, numbered and chained as [`crate::sequence`] has it.
 
 use nephos_model::Timestamp;
 use nephos_model::event::Actor;
@@ -8,6 +8,7 @@ use nephos_model::tenant::TenantId;
 use crate::batch::Statement;
 use crate::convert::Model;
 use crate::error::Result;
+use crate::sequence::{Content, Numbered};
 use crate::{Store, params, sql};
 
 sql! {
@@ -15,6 +16,10 @@ sql! {
     pub AUDIT_INSERT = "INSERT INTO audit_pending (id, tenant, action, resource_id, project_id, actor_kind, actor_id,
         member_id, address, client_request_id, request_id, before_state, after_state, status, created_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+    /// A row with its number and its link of the chain.
+    pub AUDIT_APPEND = "INSERT INTO audit_log (id, tenant, action, resource_id, project_id, actor_kind, actor_id,
+        member_id, address, client_request_id, request_id, before_state, after_state, status, created_at, seq, chain)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
     /// The oldest rows that wait for their number.
     pub AUDIT_PENDING = "SELECT id, tenant, action, resource_id, project_id, actor_kind, actor_id, member_id,
         address, client_request_id, request_id, before_state, after_state, status, created_at
@@ -62,23 +67,25 @@ pub struct NewAudit {
 
 /// Writes a row in the transaction that makes the change.
 pub fn insert(tenant: TenantId, a: NewAudit) -> Statement {
-    AUDIT_INSERT.bind(params![
-        a.id,
-        tenant,
-        a.action,
-        a.resource_id,
-        a.project_id,
-        a.actor.kind(),
-        a.actor.id(),
-        a.member_id,
-        a.address,
-        a.client_request_id,
-        a.request_id,
-        a.before,
-        a.after,
-        a.status,
-        a.created_at
-    ])
+    AUDIT_INSERT
+        .bind(params![
+            a.id,
+            tenant,
+            a.action,
+            a.resource_id,
+            a.project_id,
+            a.actor.kind(),
+            a.actor.id(),
+            a.member_id,
+            a.address,
+            a.client_request_id,
+            a.request_id,
+            a.before,
+            a.after,
+            a.status,
+            a.created_at
+        ])
+        .numbered(Numbered::Audit)
 }
 
 /// A row that waits for its number: its id, its tenant, and the bytes that the chain covers.
@@ -96,17 +103,14 @@ impl Store {
     /// The oldest `limit` rows that wait for their number.
     pub async fn audit_waiting(&self, limit: u32) -> Result<Vec<Waiting>> {
         self.all(AUDIT_PENDING.bind(params![limit]), |row| {
-            let mut content = Vec::new();
+            let mut content = Content::default();
             for column in 0..15 {
-                let text = match column {
-                    1 | 13 | 14 => Some(row.int(column)?.to_string()),
-                    _ => row.opt_string(column)?,
-                };
-                let length = text.as_ref().map_or(u64::MAX, |t| t.len() as u64);
-                content.extend_from_slice(&length.to_be_bytes());
-                content.extend_from_slice(text.unwrap_or_default().as_bytes());
+                match column {
+                    1 | 13 | 14 => content.push(Some(row.int(column)?.to_string().as_bytes())),
+                    _ => content.push(row.opt_text(column)?.map(str::as_bytes)),
+                }
             }
-            Ok(Waiting { id: row.id(0)?, tenant: TenantId(row.int(1)?), content })
+            Ok(Waiting { id: row.id(0)?, tenant: TenantId(row.int(1)?), content: content.finish() })
         })
         .await
     }

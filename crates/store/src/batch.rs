@@ -4,6 +4,7 @@
 //! statement must change; when it does not hold, the whole batch is undone and the caller gets the guard's [`Miss`].
 
 use crate::error::{Result, StoreError};
+use crate::sequence::Numbered;
 use crate::sql::{PARAMETERS_MAX, Sql};
 use crate::value::Value;
 
@@ -43,9 +44,17 @@ pub struct Statement {
     pub(crate) params: Vec<Value>,
     pub(crate) expect: Expect,
     pub(crate) miss: Miss,
+    pub(crate) numbered: Option<Numbered>,
 }
 
 impl Statement {
+    /// The statement's row gets a number, in its transaction where the engine can.
+    #[must_use]
+    pub(crate) fn numbered(mut self, kind: Numbered) -> Self {
+        self.numbered = Some(kind);
+        self
+    }
+
     /// The statement must change exactly `count` rows, or its batch is undone and fails with `miss`.
     #[must_use]
     pub fn must(mut self, count: u64, miss: Miss) -> Self {
@@ -84,6 +93,11 @@ impl Batch {
     /// Appends a statement.
     pub fn push(&mut self, statement: Statement) {
         self.statements.push(statement);
+    }
+
+    /// Puts a statement before all others: one that may miss and should leave nothing to undo then.
+    pub fn push_first(&mut self, statement: Statement) {
+        self.statements.insert(0, statement);
     }
 
     /// Appends statements in order.

@@ -1,4 +1,4 @@
-//! Events: written with the change, sequenced afterwards, read only once sequenced.
+//! Events: written with the change, numbered as [`crate::sequence`] has it, read only once they have a number.
 
 use nephos_model::Timestamp;
 use nephos_model::event::{Actor, Event};
@@ -10,6 +10,7 @@ use crate::batch::Statement;
 use crate::convert::Model;
 use crate::error::Result;
 use crate::list::rows_max;
+use crate::sequence::Numbered;
 use crate::value::Row;
 use crate::{Store, counter, params, sql};
 
@@ -54,6 +55,10 @@ sql! {
     pub EVENT_INSERT = "INSERT INTO events_pending (id, tenant, kind, resource_id, project_id, environment_id, version,
         data, previous, actor_kind, actor_id, request_id, created_at)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    /// An event with its number.
+    pub EVENT_APPEND = "INSERT INTO events (id, tenant, kind, resource_id, project_id, environment_id, version,
+        data, previous, actor_kind, actor_id, request_id, created_at, seq)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
     /// The oldest events that wait for their number.
     pub EVENTS_PENDING = "SELECT id, tenant FROM events_pending ORDER BY id LIMIT $1";
     /// Gives up to [`SEQUENCED_AT_ONCE`] events their numbers: pairs of id and number, `NULL` where there are fewer.
@@ -85,6 +90,10 @@ sql! {
     /// Makes sure that a tenant has numbers.
     pub SEQUENCE_ENSURE = "INSERT INTO sequences (tenant, event_seq, audit_seq, audit_chain) VALUES ($1, 0, 0, $2)
         ON CONFLICT (tenant) DO NOTHING";
+    /// A tenant's last numbers from now on, where nobody else can have moved them.
+    pub SEQUENCE_PUT = "INSERT INTO sequences (tenant, event_seq, audit_seq, audit_chain) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (tenant) DO UPDATE SET event_seq = excluded.event_seq, audit_seq = excluded.audit_seq,
+        audit_chain = excluded.audit_chain";
     /// Moves a tenant's numbers on; compare-and-set.
     pub SEQUENCE_MOVE = "UPDATE sequences SET event_seq = $4, audit_seq = $5, audit_chain = $6
         WHERE tenant = $1 AND event_seq = $2 AND audit_seq = $3";
@@ -130,21 +139,23 @@ pub fn expire(time: Timestamp) -> [Statement; 2] {
 
 /// Writes an event in the transaction that makes the change.
 pub fn insert(tenant: TenantId, e: NewEvent) -> Statement {
-    EVENT_INSERT.bind(params![
-        e.id,
-        tenant,
-        e.kind,
-        e.resource_id,
-        e.project_id,
-        e.environment_id,
-        e.version,
-        e.data,
-        e.previous,
-        e.actor.kind(),
-        e.actor.id(),
-        e.request_id,
-        e.created_at
-    ])
+    EVENT_INSERT
+        .bind(params![
+            e.id,
+            tenant,
+            e.kind,
+            e.resource_id,
+            e.project_id,
+            e.environment_id,
+            e.version,
+            e.data,
+            e.previous,
+            e.actor.kind(),
+            e.actor.id(),
+            e.request_id,
+            e.created_at
+        ])
+        .numbered(Numbered::Event)
 }
 
 fn decode(row: &Row) -> Result<Event> {

@@ -13,34 +13,28 @@ use crate::{Store, params, sql};
 pub const DUPLICATE: Miss = Miss("duplicate");
 
 sql! {
-    /// A record, unless there is a living one.
-    pub IDEMPOTENCY_INSERT = "INSERT INTO idempotency (tenant, surface, method, path, key_hash, fingerprint, member_id,
-        project_id, environment_id, status, body, is_sealed, location, etag, preference_applied, expires_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
-        ON CONFLICT (tenant, surface, method, path, key_hash) DO NOTHING";
-    /// Makes room for a record whose predecessor expired.
-    pub IDEMPOTENCY_DROP = "DELETE FROM idempotency WHERE tenant = $1 AND surface = $2 AND method = $3 AND path = $4
-        AND key_hash = $5 AND expires_at <= $6";
+    /// A record, unless there is a living one. An expired one makes room.
+    pub IDEMPOTENCY_PUT = "INSERT INTO idempotency (tenant, key_hash, fingerprint, member_id, project_id, environment_id,
+        status, body, is_sealed, location, etag, preference_applied, expires_at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+        ON CONFLICT (tenant, key_hash) DO UPDATE SET fingerprint = excluded.fingerprint, member_id = excluded.member_id,
+        project_id = excluded.project_id, environment_id = excluded.environment_id, status = excluded.status,
+        body = excluded.body, is_sealed = excluded.is_sealed, location = excluded.location, etag = excluded.etag,
+        preference_applied = excluded.preference_applied, expires_at = excluded.expires_at
+        WHERE idempotency.expires_at <= $14";
     /// One living record.
     indexed pub IDEMPOTENCY_GET = "SELECT fingerprint, member_id, project_id, environment_id, status, body, is_sealed,
-        location, etag, preference_applied FROM idempotency
-        WHERE tenant = $1 AND surface = $2 AND method = $3 AND path = $4 AND key_hash = $5 AND expires_at > $6";
+        location, etag, preference_applied FROM idempotency WHERE tenant = $1 AND key_hash = $2 AND expires_at > $3";
     /// Forgets expired records.
     pub IDEMPOTENCY_EXPIRE = "DELETE FROM idempotency WHERE expires_at <= $1";
 }
 
 /// Where a key counts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scope {
     /// Whose: workspace, mode and epoch.
     pub tenant: TenantId,
-    /// `platform` or `strettch`.
-    pub surface: &'static str,
-    /// The HTTP method.
-    pub method: &'static str,
-    /// The concrete path under the base URL.
-    pub path: String,
-    /// SHA-256 of the key.
+    /// SHA-256 of surface, method, concrete path and key.
     pub key_hash: [u8; 32],
 }
 
@@ -69,38 +63,33 @@ pub struct Record {
     pub preference_applied: Option<String>,
 }
 
-/// Writes a record in the transaction of the effect, or misses with [`DUPLICATE`].
-pub fn insert(scope: &Scope, r: Record, expires_at: Timestamp, now: Timestamp) -> [Statement; 2] {
-    let s = scope;
-    [
-        IDEMPOTENCY_DROP.bind(params![s.tenant, s.surface, s.method, &s.path, s.key_hash, now]),
-        IDEMPOTENCY_INSERT
-            .bind(params![
-                s.tenant,
-                s.surface,
-                s.method,
-                &s.path,
-                s.key_hash,
-                r.fingerprint,
-                r.member_id,
-                r.project_id,
-                r.environment_id,
-                r.status,
-                r.body,
-                r.is_sealed,
-                r.location,
-                r.etag,
-                r.preference_applied,
-                expires_at
-            ])
-            .must(1, DUPLICATE),
-    ]
+/// Writes a record in the transaction of the effect, or misses with [`DUPLICATE`]. Before the effect in its batch it
+/// leaves nothing to undo when it misses.
+pub fn insert(scope: &Scope, r: Record, expires_at: Timestamp, now: Timestamp) -> Statement {
+    IDEMPOTENCY_PUT
+        .bind(params![
+            scope.tenant,
+            scope.key_hash,
+            r.fingerprint,
+            r.member_id,
+            r.project_id,
+            r.environment_id,
+            r.status,
+            r.body,
+            r.is_sealed,
+            r.location,
+            r.etag,
+            r.preference_applied,
+            expires_at,
+            now
+        ])
+        .must(1, DUPLICATE)
 }
 
 impl Store {
     /// The record of a key that has not expired at `now`.
     pub async fn idempotency(&self, s: &Scope, now: Timestamp) -> Result<Option<Record>> {
-        let statement = IDEMPOTENCY_GET.bind(params![s.tenant, s.surface, s.method, &s.path, s.key_hash, now]);
+        let statement = IDEMPOTENCY_GET.bind(params![s.tenant, s.key_hash, now]);
         self.one(statement, |row| {
             Ok(Record {
                 fingerprint: row.blob(0)?.to_vec(),

@@ -1,6 +1,8 @@
-//! Numbers for events and audit rows, given after their transactions committed, by one sequencer at a time.
+//! Numbers for events and audit rows, consecutive for each tenant, and the audit rows' hash chain.
 //!
-//! A row that commits late gets a later number, so a reader who has seen number n has seen every smaller one.
+//! A reader who has seen number n has seen every smaller one. On an engine with one writer that is so when a row gets its
+//! number in the transaction that writes it ([`Inline`]): later numbers commit later. Where transactions overtake each
+//! other, rows wait in tables of their own, and one sequencer at a time numbers those that have committed ([`write`]).
 
 use std::collections::BTreeMap;
 
@@ -8,11 +10,14 @@ use nephos_model::Timestamp;
 use nephos_model::id::{AuditId, EventId};
 use nephos_model::tenant::TenantId;
 
+use sha2::{Digest, Sha256};
+
 use crate::batch::{Batch, Miss, Statement};
 use crate::convert::Model;
 use crate::error::Result;
 use crate::event::SEQUENCED_AT_ONCE;
-use crate::{Store, Value, counter, params, sql};
+use crate::value::Row;
+use crate::{Sql, Store, Value, counter, params, sql};
 
 /// Somebody else moved the numbers or holds the lease.
 pub const OVERTAKEN: Miss = Miss("overtaken");
@@ -97,7 +102,132 @@ pub fn write(given: &BTreeMap<TenantId, Given>) -> Batch {
     batch
 }
 
+/// The content of an audit row as its chain covers it: every column, each with its length before it, so that no two
+/// rows have the same bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Content(Vec<u8>);
+
+impl Content {
+    pub(crate) fn push(&mut self, column: Option<&[u8]>) {
+        let length = column.map_or(u64::MAX, |bytes| bytes.len() as u64);
+        self.0.extend_from_slice(&length.to_be_bytes());
+        self.0.extend_from_slice(column.unwrap_or_default());
+    }
+
+    pub(crate) fn finish(self) -> Vec<u8> {
+        self.0
+    }
+
+    fn of(values: &[Value]) -> Self {
+        let mut content = Self(Vec::with_capacity(1024));
+        for value in values {
+            match value {
+                Value::Null => content.push(None),
+                Value::Int(number) => content.push(Some(number.to_string().as_bytes())),
+                Value::Text(text) => content.push(Some(text.as_bytes())),
+                Value::Blob(bytes) => content.push(Some(bytes)),
+            }
+        }
+        content
+    }
+}
+
+/// A link of the audit chain: SHA-256 over the link before, the number and the row.
+pub fn link(before: &[u8], seq: i64, content: &[u8]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(before);
+    hash.update(seq.to_be_bytes());
+    hash.update(content);
+    hash.finalize().to_vec()
+}
+
+/// What kind of number the row of a statement gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Numbered {
+    /// An event's. The second parameter is the tenant.
+    Event,
+    /// An audit row's, with a link of the chain over all parameters. The second is the tenant.
+    Audit,
+}
+
+/// Numbers that are given inside of one transaction, in the order in which its rows are written. Numbers of before are
+/// read once for each tenant, and those of after written once, however many rows there are.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Inline {
+    tenants: Vec<(i64, Numbers, i64)>,
+}
+
+impl Inline {
+    /// The statement that reads a tenant's numbers, unless they are known.
+    pub(crate) fn unknown(&self, statement: &Statement) -> Option<Statement> {
+        let tenant = tenant(statement)?;
+        let known = self.tenants.iter().any(|(known, ..)| *known == tenant);
+        (!known).then(|| crate::event::SEQUENCE_GET.bind(params![tenant]))
+    }
+
+    /// Takes the answer to [`Inline::unknown`].
+    pub(crate) fn learn(&mut self, statement: &Statement, rows: &[Row]) -> Result<()> {
+        if let Some(tenant) = tenant(statement) {
+            self.tenants.push((tenant, rows.first().map_or_else(|| Ok(Numbers::first()), numbers)?, 0));
+        }
+        Ok(())
+    }
+
+    /// What is to be run for a statement whose row is numbered: another text, and the parameters that it has more.
+    pub(crate) fn number(&mut self, statement: &Statement) -> Option<(&'static Sql, Vec<Value>)> {
+        let (kind, tenant) = (statement.numbered?, tenant(statement)?);
+        let (_, numbers, events) = self.tenants.iter_mut().find(|(known, ..)| *known == tenant)?;
+        Some(match kind {
+            Numbered::Event => {
+                numbers.event_seq += 1;
+                *events += 1;
+                (&crate::event::EVENT_APPEND, params![numbers.event_seq])
+            }
+            Numbered::Audit => {
+                numbers.audit_seq += 1;
+                let content = Content::of(&statement.params).finish();
+                numbers.chain = link(&numbers.chain, numbers.audit_seq, &content);
+                (&crate::audit::AUDIT_APPEND, params![numbers.audit_seq, numbers.chain.clone()])
+            }
+        })
+    }
+
+    /// Writes the numbers, before the transaction commits.
+    pub(crate) fn close(self) -> impl Iterator<Item = Statement> {
+        self.tenants.into_iter().flat_map(|(tenant, numbers, events)| {
+            let tenant = TenantId(tenant);
+            let kept =
+                crate::event::SEQUENCE_PUT.bind(params![tenant, numbers.event_seq, numbers.audit_seq, numbers.chain]);
+            [Some(kept), (events > 0).then(|| counter::add(tenant, "event", "", events))].into_iter().flatten()
+        })
+    }
+}
+
+/// The tenant of a numbered statement's row.
+fn tenant(statement: &Statement) -> Option<i64> {
+    match (statement.numbered, statement.params.get(1)) {
+        (Some(_), Some(Value::Int(tenant))) => Some(*tenant),
+        _ => None,
+    }
+}
+
+fn numbers(row: &Row) -> Result<Numbers> {
+    Ok(Numbers { event_seq: row.int(0)?, audit_seq: row.int(1)?, chain: row.blob(2)?.to_vec() })
+}
+
+impl Numbers {
+    /// Those of a tenant that has none yet.
+    fn first() -> Self {
+        Self { event_seq: 0, audit_seq: 0, chain: vec![0; 32] }
+    }
+}
+
 impl Store {
+    /// Whether rows get their numbers in the transaction that writes them, so that none ever waits for the sequencer.
+    pub fn numbers_at_once(&self) -> bool {
+        self.engine() == crate::Engine::Sqlite
+    }
+
     /// The oldest `limit` events that wait for their number.
     pub async fn events_waiting(&self, limit: u32) -> Result<Vec<(EventId, TenantId)>> {
         self.all(crate::event::EVENTS_PENDING.bind(params![limit]), |row| Ok((row.id(0)?, TenantId(row.int(1)?)))).await
@@ -106,14 +236,11 @@ impl Store {
     /// A tenant's last numbers; a tenant that has none begins at zero.
     pub async fn numbers(&self, tenant: TenantId) -> Result<Numbers> {
         let get = || crate::event::SEQUENCE_GET.bind(params![tenant]);
-        let decode = |row: &crate::Row| {
-            Ok(Numbers { event_seq: row.int(0)?, audit_seq: row.int(1)?, chain: row.blob(2)?.to_vec() })
-        };
-        if let Some(numbers) = self.one(get(), decode).await? {
+        if let Some(numbers) = self.one(get(), numbers).await? {
             return Ok(numbers);
         }
-        let first = Numbers { event_seq: 0, audit_seq: 0, chain: vec![0; 32] };
+        let first = Numbers::first();
         self.write(Batch::from(crate::event::SEQUENCE_ENSURE.bind(params![tenant, first.chain.clone()]))).await?;
-        Ok(self.one(get(), decode).await?.unwrap_or(first))
+        Ok(self.one(get(), numbers).await?.unwrap_or(first))
     }
 }

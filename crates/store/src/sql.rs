@@ -11,7 +11,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use crate::batch::{Expect, Statement};
 use crate::value::Value;
@@ -28,6 +28,7 @@ pub struct Sql {
     /// True when the plan must search an index: no full scan and no sort step on either engine.
     pub indexed: bool,
     shape: OnceLock<Shape>,
+    place: OnceLock<usize>,
     heavy: AtomicU8,
 }
 
@@ -50,7 +51,7 @@ pub static REGISTRY: [&'static Sql];
 impl Sql {
     #[doc(hidden)]
     pub const fn declared(name: &'static str, text: &'static str, indexed: bool) -> Self {
-        Self { name, text, indexed, shape: OnceLock::new(), heavy: AtomicU8::new(0) }
+        Self { name, text, indexed, shape: OnceLock::new(), place: OnceLock::new(), heavy: AtomicU8::new(0) }
     }
 
     /// Every statement linked into this program.
@@ -60,12 +61,24 @@ impl Sql {
 
     /// The statement with its parameters, `$1` first.
     pub fn bind(&'static self, params: impl Into<Vec<Value>>) -> Statement {
-        Statement { sql: self, params: params.into(), expect: Expect::Any, miss: crate::batch::Miss("") }
+        Statement {
+            sql: self,
+            params: params.into(),
+            expect: Expect::Any,
+            miss: crate::batch::Miss(""),
+            numbered: None,
+        }
     }
 
     /// How many values must be bound: the highest placeholder number.
     pub(crate) fn parameters(&self) -> usize {
         self.shape().parameters
+    }
+
+    /// A small number of its own, counted from 0 in the order of first use: where a table of statements has it.
+    pub(crate) fn place(&self) -> usize {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        *self.place.get_or_init(|| NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn shape(&self) -> &Shape {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nephos_store::testing::TestDatabase;
-use nephos_store::{Batch, Engine, SqliteOptions, Store, StoreError, Value, params};
+use nephos_store::{Batch, Engine, Miss, SqliteOptions, Store, StoreError, Value, params};
 
 use super::statements::*;
 
@@ -44,6 +44,40 @@ async fn commits_are_grouped() {
     let after = database.store().counts();
     assert_eq!(after.batches - before.batches, 201);
     assert!(after.commits - before.commits <= 4, "{} commits", after.commits - before.commits);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_that_come_again_share_commits() {
+    let database = database(Engine::Sqlite).await;
+    let store = database.store();
+    let before = store.counts();
+    futures_util::future::join_all((0..32).map(|writer| async move {
+        for n in 0..50 {
+            store.write(thing(&format!("w{writer}-{n}"), 1).into()).await.unwrap();
+        }
+    }))
+    .await;
+    let after = store.counts();
+    assert_eq!(after.batches - before.batches, 1600);
+    // In lockstep there are 50; a loaded machine may part them.
+    assert!(after.commits - before.commits <= 800, "{} commits", after.commits - before.commits);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_miss_that_changed_nothing_disturbs_nobody() {
+    let database = database(Engine::Sqlite).await;
+    let store = database.store();
+    store.write(thing("taken", 1).into()).await.unwrap();
+    let gone = Miss("gone");
+    let writes = (0..60).map(|n| {
+        let first = INSERT_NEW.bind(params![if n % 3 == 0 { "taken".to_owned() } else { format!("n{n}") }, 1_i64]);
+        store.write(Batch::from(first.must(1, gone)).with(thing(&format!("with{n}"), 1)))
+    });
+    let answers = futures_util::future::join_all(writes).await;
+    for (n, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.as_ref().err().and_then(StoreError::missed), (n % 3 == 0).then_some(gone), "{n}");
+    }
+    assert_eq!(store.read(COUNT.bind([])).await.unwrap()[0].int(0).unwrap(), 1 + 2 * 40);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,12 +11,14 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use super::{SqliteOptions, fault};
 use crate::batch::Statement;
 use crate::error::{Result, StoreError};
+use crate::sql::Sql;
 use crate::value::{BlockBuilder, Cell, Row, Value};
 
 /// Prepared statements that a connection keeps; more than the program has.
 const STATEMENTS_CACHED_MAX: usize = 512;
-/// The log is folded back into the database file after this many pages.
-const CHECKPOINT_PAGES: u32 = 4_000;
+/// The log is folded back into the database file after this many pages, unless a quiet moment comes before. Many, since a
+/// page that was written often is folded once.
+const CHECKPOINT_PAGES: u32 = 16_000;
 /// What a log file is cut down to after it was folded back, in bytes.
 const LOG_KEPT_BYTES: u32 = 64 * 1024 * 1024;
 
@@ -27,7 +29,7 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
         // SQLite opens a file that may not be written for reading only, without a word.
         return Err(fault::read_only(path));
     }
-    set_up(&connection, options).map_err(|error| fault::on_open(path, error))?;
+    set_up(&connection, options, options.writer_cache_kib).map_err(|error| fault::on_open(path, error))?;
     let mode: String = connection
         .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
         .map_err(|error| fault::on_open(path, error))?;
@@ -59,12 +61,12 @@ fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
 pub(super) fn open_reader(path: &Path, options: &SqliteOptions) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
-    set_up(&connection, options).map_err(|error| fault::on_open(path, error))?;
+    set_up(&connection, options, options.cache_kib).map_err(|error| fault::on_open(path, error))?;
     connection.execute_batch("PRAGMA query_only = ON").map_err(|error| fault::on_open(path, error))?;
     Ok(connection)
 }
 
-fn set_up(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<()> {
+fn set_up(connection: &Connection, options: &SqliteOptions, cache_kib: u32) -> rusqlite::Result<()> {
     connection.busy_timeout(Duration::from_millis(options.busy_timeout_ms))?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED_MAX);
     // Without this a plan may depend on the bound values, and a statement with a bound LIMIT is prepared anew each time.
@@ -77,7 +79,7 @@ fn set_up(connection: &Connection, options: &SqliteOptions) -> rusqlite::Result<
          PRAGMA trusted_schema = OFF;
          PRAGMA cache_size = -{};
          PRAGMA mmap_size = {};",
-        options.cache_kib, options.mmap_bytes,
+        cache_kib, options.mmap_bytes,
     ))
 }
 
@@ -91,9 +93,53 @@ pub(super) struct Outcome {
 /// Runs one statement to its end. The parameters have been checked against its text.
 pub(super) fn run(connection: &Connection, statement: &Statement) -> Result<Outcome, rusqlite::Error> {
     let mut prepared = connection.prepare_cached(statement.sql.text)?;
+    step(&mut prepared, statement.sql, &statement.params, &[])
+}
+
+/// The prepared statements of one connection, found by their places in the program and not by their texts.
+pub(super) struct Prepared<'c> {
+    connection: &'c Connection,
+    known: Vec<Option<rusqlite::Statement<'c>>>,
+}
+
+impl<'c> Prepared<'c> {
+    pub(super) fn new(connection: &'c Connection) -> Self {
+        Self { connection, known: Vec::new() }
+    }
+
+    pub(super) fn connection(&self) -> &'c Connection {
+        self.connection
+    }
+
+    /// Runs a statement to its end, its parameters in two parts.
+    pub(super) fn run(
+        &mut self,
+        sql: &'static Sql,
+        params: &[Value],
+        more: &[Value],
+    ) -> Result<Outcome, rusqlite::Error> {
+        let place = sql.place();
+        if self.known.len() <= place {
+            self.known.resize_with(place + 1, || None);
+        }
+        let prepared = match &mut self.known[place] {
+            Some(prepared) => prepared,
+            none => none.insert(self.connection.prepare(sql.text)?),
+        };
+        step(prepared, sql, params, more)
+    }
+}
+
+fn step(
+    prepared: &mut rusqlite::Statement<'_>,
+    sql: &'static Sql,
+    params: &[Value],
+    more: &[Value],
+) -> Result<Outcome, rusqlite::Error> {
     // SQLite numbers parameters by first use in the text, so `$10` before `$1` is number 1: bind by the name's number.
-    for (place, number) in statement.sql.shape().order.iter().enumerate() {
-        match statement.params.get(number - 1) {
+    for (place, number) in sql.shape().order.iter().enumerate() {
+        let value = params.get(number - 1).or_else(|| more.get((number - 1).checked_sub(params.len())?));
+        match value {
             Some(Value::Int(value)) => prepared.raw_bind_parameter(place + 1, value)?,
             Some(Value::Text(text)) => prepared.raw_bind_parameter(place + 1, text)?,
             Some(Value::Blob(bytes)) => prepared.raw_bind_parameter(place + 1, bytes)?,
@@ -105,7 +151,7 @@ pub(super) fn run(connection: &Connection, statement: &Statement) -> Result<Outc
         let count = prepared.raw_execute()?;
         return Ok(Outcome { rows: Vec::new(), count: count as u64 });
     }
-    let mut block = BlockBuilder::new(statement.sql, columns);
+    let mut block = BlockBuilder::new(sql, columns);
     let mut rows = prepared.raw_query();
     while let Some(row) = rows.next()? {
         for column in 0..columns {

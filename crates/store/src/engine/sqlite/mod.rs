@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!  write ──► queue ──► writer thread: BEGIN IMMEDIATE
-//!                        for each batch that is queued or comes meanwhile: statements and guards
-//!                        (a miss: all again, each batch under a SAVEPOINT, so that it undoes only its own)
+//!                        for each batch that is queued, comes meanwhile or is expected: statements and guards
+//!                        (a miss after a change: all again, each batch under a SAVEPOINT, which undoes only its own)
 //!                      COMMIT (one fsync for all of them) ──► every caller gets its answer
 //!  read ───► a free connection, on the caller's own thread, within a budget of steps
 //!       └──► queue ──► reader threads, for statements that are over the budget or find no free connection
@@ -50,8 +50,10 @@ pub struct SqliteOptions {
     pub group_max: usize,
     /// How long to wait for another process that holds the write lock, in milliseconds.
     pub busy_timeout_ms: u64,
-    /// Page cache of the writer and of each reader, in KiB. It is taken as it is needed.
+    /// Page cache of each reader, in KiB. It is taken as it is needed.
     pub cache_kib: u32,
+    /// Page cache of the writer, in KiB. It is taken as it is needed, and let go in a quiet moment.
+    pub writer_cache_kib: u32,
     /// How much of the file is read through a memory map, in bytes; 0 for none.
     pub mmap_bytes: u64,
     /// Largest size of the database file in bytes; 0 for no limit but the disk's.
@@ -69,6 +71,7 @@ impl Default for SqliteOptions {
             group_max: 256,
             busy_timeout_ms: 5_000,
             cache_kib: 8 * 1024,
+            writer_cache_kib: 16 * 1024,
             mmap_bytes: 0,
             size_max_bytes: 0,
         }

@@ -1,13 +1,21 @@
-//! The one thread that writes. It groups commits and never waits for a group to fill.
+//! The one thread that writes. It groups commits: a group stays open while those who are likely on the way join it.
+//!
+//! Who is on the way is told by the group before: those whom it answered and those who came meanwhile. A caller that is
+//! alone waits for nobody. So does the first one after a pause.
 
-use rusqlite::{Connection, ffi};
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, ffi};
 use tokio::sync::oneshot;
 
 use super::super::Counters;
-use super::super::queue::Queue;
-use super::{connection, fault};
+use super::super::queue::{Popped, Queue};
+use super::connection::Prepared;
+use super::fault;
+use crate::Sql;
 use crate::batch::Statement;
 use crate::error::{Result, StoreError};
+use crate::sequence::Inline;
 use crate::value::Row;
 
 type Answer = Result<Vec<Vec<Row>>>;
@@ -23,44 +31,71 @@ pub(super) enum Job {
 
 /// After a batch had to be undone, so many groups are run with a savepoint for each batch.
 const CAREFUL_GROUPS: u32 = 16;
+/// How long a group stays open after the last batch joined it, while more are expected, in microseconds.
+const LINGER_US: u64 = 1_000;
+/// Batches that are waited for at a time, at most.
+const JOIN_AT_ONCE: usize = 8;
+/// After so many milliseconds without a batch nobody is expected.
+const FORGET_MS: u64 = 5;
+
+/// After so many milliseconds without a batch the log is folded into the database, and cached pages are let go.
+const FOLD_MS: u64 = 1_000;
+/// Batches since the last time for which that is worth while.
+const FOLD_BATCHES_MIN: u64 = 256;
+
+static BEGIN: Sql = Sql::declared("BEGIN", "BEGIN IMMEDIATE", false);
+static COMMIT: Sql = Sql::declared("COMMIT", "COMMIT", false);
+static ROLLBACK: Sql = Sql::declared("ROLLBACK", "ROLLBACK", false);
+static SAVEPOINT: Sql = Sql::declared("SAVEPOINT", "SAVEPOINT batch", false);
+static UNDO: Sql = Sql::declared("UNDO", "ROLLBACK TO batch", false);
+static RELEASE: Sql = Sql::declared("RELEASE", "RELEASE batch", false);
 
 type Group = Vec<(Vec<Statement>, oneshot::Sender<Answer>)>;
 
 /// Runs until the queue is closed and empty.
-pub(super) fn run(connection: Connection, queue: &Queue<Job>, counters: &Counters, group_max: usize) {
-    let mut writer = Writer { connection, queue, counters, group_max, careful: 0, jobs: Vec::new(), work: None };
-    // What came behind other work is still among the jobs, and is taken first.
-    while !writer.jobs.is_empty() || queue.pop_into(&mut writer.jobs, group_max) {
-        let mut group = Vec::new();
-        writer.sort_jobs(&mut group);
-        writer.commit(group);
-        if let Some(work) = writer.work.take() {
-            work(&mut writer.connection);
-            if !writer.connection.is_autocommit() {
-                roll_back(&writer.connection);
-            }
+pub(super) fn run(mut connection: Connection, queue: &Queue<Job>, counters: &Counters, group_max: usize) {
+    let mut kept = Kept { careful: 0, expected: 1, unfolded: 0, jobs: Vec::new() };
+    loop {
+        let prepared = Prepared::new(&connection);
+        let mut writer = Writer { prepared, queue, counters, group_max, kept: &mut kept, work: None };
+        let Some(work) = writer.groups() else { break };
+        drop(writer);
+        work(&mut connection);
+        if !connection.is_autocommit()
+            && let Err(error) = connection.execute_batch(ROLLBACK.text)
+        {
+            tracing::error!(%error, "a transaction could not be rolled back");
         }
     }
     // Closing alone would not fold the log: readers may hold their connections longer, and can't write it.
-    match writer.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
+    match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)) {
         Ok(0) => {}
         Ok(_) => tracing::info!("a read under way kept the log beside the database; the next start takes it up"),
         Err(error) => tracing::warn!(%error, "the log was not folded into the database; the next start takes it up"),
     }
-    if let Err((_, error)) = writer.connection.close() {
+    if let Err((_, error)) = connection.close() {
         tracing::warn!(%error, "the database was not closed cleanly");
     }
 }
 
+/// What the writer remembers while other work has the connection.
+struct Kept {
+    /// Groups that are still to be run with savepoints.
+    careful: u32,
+    /// How many batches the next group is expected to have.
+    expected: usize,
+    /// Batches since the log was last folded in a quiet moment.
+    unfolded: u64,
+    /// What was taken from the queue and is not in a group yet.
+    jobs: Vec<Job>,
+}
+
 struct Writer<'a> {
-    connection: Connection,
+    prepared: Prepared<'a>,
     queue: &'a Queue<Job>,
     counters: &'a Counters,
     group_max: usize,
-    /// Groups that are still to be run with savepoints.
-    careful: u32,
-    /// What was taken from the queue and is not in a group yet.
-    jobs: Vec<Job>,
+    kept: &'a mut Kept,
     /// Work that waits for the end of the group. While there is some, no more batches join.
     work: Option<Work>,
 }
@@ -80,9 +115,51 @@ impl From<rusqlite::Error> for Stop {
 }
 
 impl Writer<'_> {
+    /// Commits groups until other work comes, or there is no more.
+    fn groups(&mut self) -> Option<Work> {
+        // What came behind other work is still among the jobs, and is taken first.
+        while !self.kept.jobs.is_empty() || self.wait() {
+            let mut group = Vec::new();
+            self.sort_jobs(&mut group);
+            self.commit(group);
+            if self.work.is_some() {
+                return self.work.take();
+            }
+        }
+        None
+    }
+
+    /// Waits for jobs. False when there will be none.
+    fn wait(&mut self) -> bool {
+        let mut popped = self.queue.pop_within(&mut self.kept.jobs, self.group_max, Duration::from_millis(FORGET_MS));
+        if popped == Popped::None {
+            self.kept.expected = 1;
+            popped = self.queue.pop_within(&mut self.kept.jobs, self.group_max, Duration::from_millis(FOLD_MS));
+        }
+        if popped == Popped::None {
+            self.fold();
+            return self.queue.pop_into(&mut self.kept.jobs, self.group_max);
+        }
+        popped == Popped::Some
+    }
+
+    /// Does in a quiet moment what would otherwise hold up a commit, and keeps no more memory than an idle program needs.
+    fn fold(&mut self) {
+        if self.kept.unfolded < FOLD_BATCHES_MIN {
+            return;
+        }
+        self.kept.unfolded = 0;
+        for pragma in ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA shrink_memory"] {
+            let done = self.prepared.connection().query_row(pragma, [], |_| Ok(())).optional();
+            if let Err(error) = done {
+                tracing::warn!(%error, pragma, "the log could not be folded into the database now");
+            }
+        }
+    }
+
     /// Moves the batches among the jobs to the group, up to the first other work.
     fn sort_jobs(&mut self, group: &mut Group) {
-        let mut jobs = std::mem::take(&mut self.jobs).into_iter();
+        let mut jobs = std::mem::take(&mut self.kept.jobs).into_iter();
         while self.work.is_none()
             && let Some(job) = jobs.next()
         {
@@ -93,15 +170,20 @@ impl Writer<'_> {
                 Job::Run(work) => self.work = Some(work),
             }
         }
-        self.jobs = jobs.collect();
+        self.kept.jobs = jobs.collect();
     }
 
-    /// Batches that have come while the group was run join it. Nothing is waited for.
+    /// Batches that have come while the group was run join it, or else those that are expected and come in time.
     fn join(&mut self, group: &mut Group) {
-        if self.work.is_none() {
-            self.queue.take_into(&mut self.jobs, self.group_max.saturating_sub(group.len()));
-            self.sort_jobs(group);
+        if self.work.is_some() || group.len() >= self.group_max {
+            return;
         }
+        // Waking up for each would cost as much as running it; waiting for all would leave the work to the end.
+        let missing = self.kept.expected.saturating_sub(group.len());
+        let wanted = missing.div_ceil(2).min(JOIN_AT_ONCE);
+        let room = self.group_max - group.len();
+        self.queue.gather(&mut self.kept.jobs, room, wanted, Duration::from_micros(LINGER_US));
+        self.sort_jobs(group);
     }
 
     /// Runs the group, and what joins it, in one transaction. Answers everybody after the commit is durable.
@@ -110,14 +192,16 @@ impl Writer<'_> {
             return;
         }
         let mut answers = Vec::with_capacity(group.len());
-        let mut ended = self.transaction(&mut group, &mut answers, self.careful > 0);
-        self.careful = self.careful.saturating_sub(1);
+        let mut ended = self.transaction(&mut group, &mut answers, self.kept.careful > 0);
+        self.kept.careful = self.kept.careful.saturating_sub(1);
         if let Err(Stop::Undo) = ended {
-            roll_back(&self.connection);
+            self.roll_back();
             answers.clear();
-            self.careful = CAREFUL_GROUPS;
+            self.kept.careful = CAREFUL_GROUPS;
             ended = self.transaction(&mut group, &mut answers, true);
         }
+        // Those who are answered now are likely to come again, and others wait already.
+        self.kept.expected = (group.len() + self.queue.len()).min(self.group_max);
         let failure = match ended {
             Ok(()) => None,
             Err(Stop::Failed(error)) => Some(error),
@@ -126,6 +210,7 @@ impl Writer<'_> {
         };
         let Some(failure) = failure else {
             let done = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
+            self.kept.unfolded += done;
             Counters::add(&self.counters.batches, done);
             Counters::add(&self.counters.commits, u64::from(done > 0));
             for (answer, (_, reply)) in answers.into_iter().zip(group) {
@@ -134,8 +219,8 @@ impl Writer<'_> {
             }
             return;
         };
-        if !self.connection.is_autocommit() {
-            roll_back(&self.connection);
+        if !self.prepared.connection().is_autocommit() {
+            self.roll_back();
         }
         tracing::error!(error = %failure, batches = group.len(), "a group of batches was undone");
         let mut failure = Some(failure);
@@ -149,21 +234,22 @@ impl Writer<'_> {
     /// A savepoint costs about as much as a row, because every page that is changed under it is copied. So a group is
     /// first run without; `careful` gives each batch its own.
     fn transaction(&mut self, group: &mut Group, answers: &mut Vec<Answer>, careful: bool) -> Result<(), Stop> {
-        execute(&self.connection, "BEGIN IMMEDIATE")?;
+        self.execute(&BEGIN)?;
+        let mut numbers = Inline::default();
         loop {
             for (statements, _) in group.iter().skip(answers.len()) {
-                let answer = if careful {
-                    run_batch(&self.connection, statements)?
+                let (answer, changed) = if careful {
+                    (self.run_batch(statements, &mut numbers)?, false)
                 } else {
-                    run_statements(&self.connection, statements)?
+                    self.run_statements(statements, &mut numbers)?
                 };
-                let undo = answer.is_err() && !careful;
+                let undo = answer.is_err() && changed;
                 if undo && group.len() > 1 {
                     return Err(Stop::Undo);
                 }
                 answers.push(answer);
                 if undo {
-                    execute(&self.connection, "ROLLBACK")?;
+                    self.execute(&ROLLBACK)?;
                     return Ok(());
                 }
             }
@@ -172,8 +258,81 @@ impl Writer<'_> {
                 break;
             }
         }
-        let done = answers.iter().any(Result::is_ok);
-        Ok(execute(&self.connection, if done { "COMMIT" } else { "ROLLBACK" })?)
+        if answers.iter().any(Result::is_ok) {
+            for statement in numbers.close() {
+                self.prepared.run(statement.sql, &statement.params, &[])?;
+            }
+            self.execute(&COMMIT)?;
+        } else {
+            self.execute(&ROLLBACK)?;
+        }
+        Ok(())
+    }
+
+    /// Runs one batch inside the group's transaction, under a savepoint. The outer error means that the transaction
+    /// itself is gone or unsafe.
+    fn run_batch(&mut self, statements: &[Statement], numbers: &mut Inline) -> Result<Answer, rusqlite::Error> {
+        self.execute(&SAVEPOINT)?;
+        let before = numbers.clone();
+        let (answer, _) = self.run_statements(statements, numbers)?;
+        if answer.is_err() {
+            self.execute(&UNDO)?;
+            *numbers = before;
+        }
+        self.execute(&RELEASE)?;
+        Ok(answer)
+    }
+
+    /// Runs the statements and their guards, and tells whether rows may have been changed. The outer error is the same
+    /// as for [`Writer::run_batch`].
+    fn run_statements(
+        &mut self,
+        statements: &[Statement],
+        numbers: &mut Inline,
+    ) -> Result<(Answer, bool), rusqlite::Error> {
+        let mut rows = Vec::with_capacity(statements.len());
+        let mut changed = false;
+        for statement in statements {
+            let name = statement.sql.name;
+            let outcome = match numbers.unknown(statement) {
+                None => Ok(()),
+                Some(question) => self
+                    .prepared
+                    .run(question.sql, &question.params, &[])
+                    .map(|outcome| outcome.rows)
+                    .and_then(|rows| {
+                        numbers.learn(statement, &rows).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
+                    }),
+            }
+            .and_then(|()| match numbers.number(statement) {
+                None => self.prepared.run(statement.sql, &statement.params, &[]),
+                Some((sql, more)) => self.prepared.run(sql, &statement.params, &more),
+            });
+            match outcome {
+                Ok(outcome) => {
+                    changed |= outcome.count > 0;
+                    if !statement.expect.holds(outcome.count) {
+                        return Ok((Err(StoreError::Missed { miss: statement.miss, statement: name }), changed));
+                    }
+                    rows.push(outcome.rows);
+                }
+                // SQLite gives up the whole transaction when the disk is full or fails.
+                Err(error) if self.prepared.connection().is_autocommit() => return Err(error),
+                // Numbers may have been given to rows that were not written.
+                Err(error) => return Ok((Err(fault::on_run(name, error)), changed || statement.numbered.is_some())),
+            }
+        }
+        Ok((Ok(rows), changed))
+    }
+
+    fn execute(&mut self, sql: &'static Sql) -> Result<(), rusqlite::Error> {
+        self.prepared.run(sql, &[], &[]).map(|_| ())
+    }
+
+    fn roll_back(&mut self) {
+        if let Err(error) = self.execute(&ROLLBACK) {
+            tracing::error!(%error, "a transaction could not be rolled back");
+        }
     }
 }
 
@@ -186,42 +345,4 @@ fn failure_for(original: &mut Option<rusqlite::Error>) -> StoreError {
         *original = Some(rusqlite::Error::SqliteFailure(*code, message.clone()));
     }
     fault::on_run("group commit", error)
-}
-
-/// Runs one batch inside the group's transaction, under a savepoint. The outer error means that the transaction itself
-/// is gone or unsafe.
-fn run_batch(connection: &Connection, statements: &[Statement]) -> Result<Answer, rusqlite::Error> {
-    execute(connection, "SAVEPOINT batch")?;
-    let answer = run_statements(connection, statements)?;
-    if answer.is_err() {
-        execute(connection, "ROLLBACK TO batch")?;
-    }
-    execute(connection, "RELEASE batch")?;
-    Ok(answer)
-}
-
-/// Runs the statements and their guards. The outer error is the same as for [`run_batch`].
-fn run_statements(connection: &Connection, statements: &[Statement]) -> Result<Answer, rusqlite::Error> {
-    let mut rows = Vec::with_capacity(statements.len());
-    for statement in statements {
-        let name = statement.sql.name;
-        match connection::run(connection, statement) {
-            Ok(outcome) if statement.expect.holds(outcome.count) => rows.push(outcome.rows),
-            Ok(_) => return Ok(Err(StoreError::Missed { miss: statement.miss, statement: name })),
-            // SQLite gives up the whole transaction when the disk is full or fails.
-            Err(error) if connection.is_autocommit() => return Err(error),
-            Err(error) => return Ok(Err(fault::on_run(name, error))),
-        }
-    }
-    Ok(Ok(rows))
-}
-
-fn execute(connection: &Connection, text: &str) -> Result<(), rusqlite::Error> {
-    connection.prepare_cached(text)?.execute([]).map(|_| ())
-}
-
-fn roll_back(connection: &Connection) {
-    if let Err(error) = execute(connection, "ROLLBACK") {
-        tracing::error!(%error, "a transaction could not be rolled back");
-    }
 }
