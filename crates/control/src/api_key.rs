@@ -140,6 +140,7 @@ impl Cloud {
         let change = change("api_key.created", "api_key.create", None, Some(key), 201);
         plan.project_id = project_id;
         plan.environment_id = environment_id;
+        plan.counts(caller.tenant, "quota.api_keys", 1, limit);
         plan.write(writes);
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
@@ -352,6 +353,7 @@ fn parsed_ranges(new: &NewApiKey, now: Timestamp) -> Result<Vec<Range>, Fault> {
     let mut ranges = Vec::new();
     for (i, text) in new.allowed_ips.iter().enumerate() {
         match text.parse() {
+            Ok(range) if ranges.contains(&range) => {}
             Ok(range) => ranges.push(range),
             Err(why) => {
                 let why: crate::address::RangeError = why;
@@ -400,7 +402,8 @@ impl Bounds {
             scopes: caller.scopes,
             project_id: caller.project_id,
             environment_id: caller.environment_id,
-            expires_at: own.and_then(|key| key.expires_at),
+            // A token or a rotated secret ends before its key does.
+            expires_at: own.and_then(|key| key.expires_at).into_iter().chain(caller.proof.until).min(),
             ranges: own
                 .map(|key| key.allowed_ips.iter().filter_map(|text| text.parse().ok()).collect())
                 .unwrap_or_default(),

@@ -21,11 +21,14 @@ use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
 use nephos_store::api_key::Credential;
 use nephos_store::{Batch, StoreError};
+use sha2::{Digest, Sha256};
 use tracing::warn;
 
 use crate::address::Range;
-use crate::caller::Caller;
+use crate::budget::Present;
+use crate::caller::{Caller, Kind, Proof};
 use crate::plan_limits::Limits;
+use crate::token::{self, Verified};
 use crate::{Cloud, fault};
 
 /// How long what is known of a credential is kept at most.
@@ -59,6 +62,8 @@ struct Known {
     expires_at: Option<Timestamp>,
     /// Until when the secret works: only one that was rotated has such a time.
     secret_until: Option<Timestamp>,
+    /// When the token ends, if it is one.
+    token_until: Option<Timestamp>,
     is_revoked: bool,
     is_suspended: bool,
     ranges: Vec<Range>,
@@ -66,6 +71,25 @@ struct Known {
     read_at: Duration,
     /// The minute of the last use that is written or waits to be written.
     used_minute: AtomicI64,
+}
+
+/// What is asked of a credential: where it is used, from where, and when.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    wanted: Mode,
+    address: IpAddr,
+    now: Present,
+}
+
+/// What was shown of a key, as the rows or the token say it.
+#[derive(Debug)]
+enum Shown {
+    /// The secret that works now.
+    Present,
+    /// The secret before the last rotation.
+    Previous,
+    /// A token.
+    Token(Verified),
 }
 
 /// The first bytes of a SHA-256 are as good as any hash of it, and only keys that exist are kept.
@@ -221,22 +245,36 @@ fn unauthorized(code: &'static str, message: impl Into<String>) -> Fault {
     }
 }
 
-fn wrong_mode(mode: Mode) -> Fault {
+fn wrong_mode(kind: Kind, mode: Mode) -> Fault {
+    let what = match kind {
+        Kind::Key => "key",
+        Kind::Token => "token",
+    };
     unauthorized(
         "wrong_base_url",
         match mode {
-            Mode::Test => {
-                format!("This is a test key, and this base URL takes live keys only. Test keys work under {TEST_BASE}.")
-            }
-            Mode::Live => {
-                format!("This is a live key, and the sandbox takes test keys only. Live keys work under {LIVE_BASES}.")
-            }
+            Mode::Test => format!(
+                "This is a test {what}, and this base URL takes live {what}s only. Test {what}s work under {TEST_BASE}."
+            ),
+            Mode::Live => format!(
+                "This is a live {what}, and the sandbox takes test {what}s only. Live {what}s work under {LIVE_BASES}."
+            ),
         },
     )
 }
 
+fn expired_token(at: Timestamp) -> Fault {
+    unauthorized(
+        "expired_credential",
+        format!("This token expired at {at}. Exchange the key for another one at POST /tokens."),
+    )
+}
+
 fn unknown_key() -> Fault {
-    unauthorized("invalid_credential", "This credential is not, or no longer, valid. Check that the key is whole.")
+    unauthorized(
+        "invalid_credential",
+        "This credential is not, or no longer, valid. Check that the key or token is whole.",
+    )
 }
 
 impl Cloud {
@@ -245,24 +283,49 @@ impl Cloud {
     /// Faults: 401 that names the cause, 429 after too many failures of one network, 403 while the workspace is
     /// suspended, 503 when the store can't be asked.
     pub async fn authenticate(&self, bearer: &str, wanted: Mode, address: IpAddr) -> Result<Arc<Caller>, Fault> {
-        let credentials = &self.0.credentials;
-        let Some((mode, hash)) = Secret::recognize(bearer) else {
-            return Err(self.refuse_credential(address, unknown_key()));
-        };
-        if mode != wanted {
-            return Err(self.refuse_credential(address, wrong_mode(mode)));
-        }
-        let now = self.clock().now();
-        let monotonic = self.clock().monotonic();
-        let decided = credentials.with(&hash, monotonic, |known| self.accept(known, address, now));
-        let decided = match decided {
-            Some(decided) => decided,
-            None => self.look_up(hash, address, monotonic, now).await?,
+        let now = Present { wall: self.clock().now(), monotonic: self.clock().monotonic() };
+        let asked = Asked { wanted, address, now };
+        let decided = match Secret::recognize(bearer) {
+            Some((mode, _)) if mode != wanted => Err(wrong_mode(Kind::Key, mode)),
+            Some((_, hash)) => match self.0.credentials.with(&hash, now.monotonic, |known| self.accept(known, asked)) {
+                Some(decided) => decided,
+                None => self.look_up(hash, asked).await,
+            },
+            None => match token::split(bearer) {
+                Some(parts) => self.authenticate_token(bearer, parts, asked).await,
+                None => Err(unknown_key()),
+            },
         };
         decided.map_err(|fault| match fault.code {
             Code::Unauthorized => self.refuse_credential(address, fault),
             _ => fault,
         })
+    }
+
+    async fn authenticate_token(&self, bearer: &str, parts: [&str; 3], asked: Asked) -> Result<Arc<Caller>, Fault> {
+        let credentials = &self.0.credentials;
+        let hash: [u8; 32] = Sha256::digest(bearer.as_bytes()).into();
+        if let Some(decided) = credentials.with(&hash, asked.now.monotonic, |known| self.accept(known, asked)) {
+            return decided;
+        }
+        let generation = credentials.generation.load(Ordering::Acquire);
+        let verified = self.verify_token(parts).await?.ok_or_else(unknown_key)?;
+        if verified.expires_at <= asked.now.wall {
+            return Err(expired_token(verified.expires_at));
+        }
+        if verified.mode != asked.wanted {
+            return Err(wrong_mode(Kind::Token, verified.mode));
+        }
+        let found = self.store().credential_of_key(verified.key_id).await.map_err(fault::store)?;
+        // What the token says of its key is still so; a key never changes hands.
+        let found = found.filter(|found| {
+            let key = &found.key;
+            (found.workspace_id, key.member_id, key.mode) == (verified.workspace_id, verified.member_id, verified.mode)
+        });
+        let known = self.known(found.ok_or_else(unknown_key)?, Shown::Token(verified), generation, asked.now.monotonic);
+        let decided = self.accept(&known, asked);
+        credentials.keep(hash, known, asked.now.monotonic);
+        decided
     }
 
     /// Counts a credential that failed, and hands back its fault, or 429 when too many of its network failed.
@@ -282,36 +345,47 @@ impl Cloud {
         }
     }
 
-    async fn look_up(
-        &self,
-        hash: [u8; 32],
-        address: IpAddr,
-        monotonic: Duration,
-        now: Timestamp,
-    ) -> Result<Result<Arc<Caller>, Fault>, Fault> {
+    async fn look_up(&self, hash: [u8; 32], asked: Asked) -> Result<Arc<Caller>, Fault> {
         let credentials = &self.0.credentials;
         // Before the look-up: what is forgotten during it is not what was read.
         let generation = credentials.generation.load(Ordering::Acquire);
-        let Some(found) = self.store().credential(hash).await.map_err(fault::store)? else {
-            return Ok(Err(unknown_key()));
-        };
-        let known = self.known(found, generation, monotonic);
-        let decided = self.accept(&known, address, now);
-        credentials.keep(hash, known, monotonic);
-        Ok(decided)
+        let found = self.store().credential(hash).await.map_err(fault::store)?.ok_or_else(unknown_key)?;
+        let shown = if found.is_previous { Shown::Previous } else { Shown::Present };
+        let known = self.known(found, shown, generation, asked.now.monotonic);
+        let decided = self.accept(&known, asked);
+        credentials.keep(hash, known, asked.now.monotonic);
+        decided
     }
 
-    fn known(&self, found: Credential, generation: u64, read_at: Duration) -> Known {
-        let Credential { key, is_previous, workspace_id, role, plan, suspended_at, tenant, clock_ahead_us } = found;
+    fn known(&self, found: Credential, shown: Shown, generation: u64, read_at: Duration) -> Known {
+        let Credential { key, workspace_id, role, plan, suspended_at, tenant, clock_ahead_us, .. } = found;
         let limits = self.settings().plan(&plan).unwrap_or_else(|| {
             warn!(%workspace_id, plan, "the workspace's plan is not configured; it has the standard plan's limits");
             Limits { plan, ..Limits::standard() }
         });
         let ranges: Option<Vec<Range>> = key.allowed_ips.iter().map(|text| text.parse().ok()).collect();
+        let present = token::secret_tag(&found.hash);
+        let previous = found.previous_hash.as_deref().map(token::secret_tag);
+        // A secret that was replaced works until its grace ends; without one it ended at the beginning of time.
+        let replaced = Some(key.previous_until_at.unwrap_or_default());
+        let (secret, secret_until) = match &shown {
+            Shown::Present => (present, None),
+            Shown::Previous => (previous.unwrap_or_default(), replaced),
+            Shown::Token(token) if token.secret == present => (present, None),
+            Shown::Token(token) if Some(token.secret) == previous => (token.secret, replaced),
+            Shown::Token(token) => (token.secret, Some(Timestamp::default())),
+        };
+        let own_scopes = key.scopes.unwrap_or(Scopes::EVERY);
+        let (kind, token_until, scopes) = match shown {
+            Shown::Present | Shown::Previous => (Kind::Key, None, own_scopes),
+            Shown::Token(token) => (Kind::Token, Some(token.expires_at), own_scopes.and(token.scopes)),
+        };
+        let until = [key.expires_at, secret_until, token_until].into_iter().flatten().min();
         Known {
             key_id: key.id,
             expires_at: key.expires_at,
-            secret_until: if is_previous { key.previous_until_at.or(Some(Timestamp::default())) } else { None },
+            secret_until,
+            token_until,
             // A range that can't be read is never taken for "any address".
             is_revoked: key.revoked_at.is_some() || ranges.is_none(),
             is_suspended: suspended_at.is_some(),
@@ -327,7 +401,8 @@ impl Cloud {
                 member_id: key.member_id,
                 role,
                 key_id: Some(key.id),
-                scopes: key.scopes.unwrap_or(Scopes::EVERY),
+                proof: Proof { kind, secret, until },
+                scopes,
                 project_id: key.project_id,
                 environment_id: key.environment_id,
                 limits: Arc::new(limits),
@@ -335,8 +410,13 @@ impl Cloud {
         }
     }
 
-    /// Whether a known key may be used from an address now.
-    fn accept(&self, known: &Known, address: IpAddr, now: Timestamp) -> Result<Arc<Caller>, Fault> {
+    /// Whether a known key may be used as it is asked now.
+    fn accept(&self, known: &Known, asked: Asked) -> Result<Arc<Caller>, Fault> {
+        let Asked { wanted, address, now } = asked;
+        let now = now.wall;
+        if known.caller.mode != wanted {
+            return Err(wrong_mode(known.caller.proof.kind, known.caller.mode));
+        }
         if known.is_revoked {
             return Err(unauthorized("revoked_credential", "This key was revoked. Make another one."));
         }
@@ -345,6 +425,9 @@ impl Cloud {
                 "rotated_credential",
                 "This key was rotated, and its earlier secret no longer works. Use the new secret.",
             ));
+        }
+        if let Some(at) = known.token_until.filter(|at| *at <= now) {
+            return Err(expired_token(at));
         }
         if let Some(at) = known.expires_at.filter(|at| *at <= now) {
             return Err(unauthorized("expired_credential", format!("This key expired at {at}. Make another one.")));

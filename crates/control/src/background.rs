@@ -49,6 +49,7 @@ impl Cloud {
     pub async fn start(&self) -> Result<Background, Fault> {
         self.advance_ids().await?;
         self.take_windows().await?;
+        self.roll_signing_keys().await?;
         self.take_up().await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(self.clone().reconcile());
@@ -59,6 +60,7 @@ impl Cloud {
         tasks.spawn(self.clone().expire());
         tasks.spawn(self.clone().keep_flushing());
         tasks.spawn(self.clone().keep_beating());
+        tasks.spawn(self.clone().keep_signing_keys());
         let mut heard: Vec<&str> = Vec::new();
         for (region, driver) in self.regions() {
             // Regions may share a driver; it is heard once.

@@ -2,7 +2,7 @@
 //!
 //! A rolling window keeps the time of each admission that is in it, so no window, wherever it begins, holds more than the
 //! limit. A request passes all budgets of its surface or spends none: they are looked at and spent under one lock, which
-//! is a workspace's. Windows are half open: an admission exactly one window old is no longer in it. They are kept over a
+//! is a workspace's. A workspace's sandbox has budgets of its own, so that it can't starve what is live. Windows are half open: an admission exactly one window old is no longer in it. They are kept over a
 //! restart in order, and empty after a crash.
 
 mod keep;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nephos_model::fault::{Code, Detail};
 use nephos_model::id::{Id, Raw, WorkspaceId};
+use nephos_model::tenant::Mode;
 use nephos_model::{Fault, Timestamp};
 
 use crate::Cloud;
@@ -121,6 +122,15 @@ impl Ring {
         self.0.len() < limit as usize
     }
 
+    /// What is left of a window that was expired.
+    fn budget(&self, name: &'static str, limit: u32, window_s: u32, now: Present) -> Budget {
+        let used = u32::try_from(self.0.len()).unwrap_or(u32::MAX);
+        let wait = self.wait(nanos(now.monotonic), u64::from(window_s) * NANOS_PER_S, limit);
+        let reset_s = u32::try_from(wait.div_ceil(NANOS_PER_S)).unwrap_or(u32::MAX);
+        let reset_at_s = now.wall.plus(Duration::from_nanos(wait)).secs();
+        Budget { name, limit, window_s, remaining: limit.saturating_sub(used), reset_s, reset_at_s }
+    }
+
     /// Nanoseconds until an admission leaves the window; zero when there is none in it.
     fn wait(&self, now: u64, window: u64, limit: u32) -> u64 {
         // A limit that was lowered meanwhile: as many must leave as are over it.
@@ -139,6 +149,9 @@ struct Key {
     writes: u32,
 }
 
+/// Whose budgets: a sandbox spends none of the live ones.
+type Whose = (WorkspaceId, Mode);
+
 #[derive(Debug, Default)]
 struct Workspace {
     rolling: Ring,
@@ -147,7 +160,7 @@ struct Workspace {
 
 #[derive(Debug, Default)]
 struct Shard {
-    workspaces: HashMap<WorkspaceId, Workspace>,
+    workspaces: HashMap<Whose, Workspace>,
     /// Workspaces and keys.
     entries: usize,
     /// The number of entries at which idle ones are looked for next.
@@ -192,7 +205,51 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).saturating_add(BEFORE_START)
 }
 
+/// Whose budget of a key: a token shares that of its key.
+fn credential(caller: &Caller) -> Raw {
+    caller.key_id.map_or(caller.member_id.raw(), Id::raw)
+}
+
+/// What is left of a calendar second.
+fn calendar(name: &'static str, limit: u32, used: u32, second: i64) -> Budget {
+    Budget { name, limit, window_s: 1, remaining: limit.saturating_sub(used), reset_s: 1, reset_at_s: second + 1 }
+}
+
+/// What is left of every budget of a caller; none where the plan has none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Left {
+    /// Platform: the key's.
+    pub key: Option<Budget>,
+    /// Platform: the workspace's.
+    pub workspace: Option<Budget>,
+    /// Strettch: reads.
+    pub reads: Option<Budget>,
+    /// Strettch: writes.
+    pub writes: Option<Budget>,
+}
+
 impl BudgetBook {
+    /// What is left of every budget of a caller. Spends nothing.
+    fn left(&self, caller: &Caller, now: Present) -> Left {
+        let (at, second, limits) = (nanos(now.monotonic), now.wall.secs(), &caller.limits);
+        let mut shard = self.shard(caller.workspace_id).lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut no_workspace, mut no_key) = (Workspace::default(), Key::default());
+        let workspace = shard.workspaces.get_mut(&(caller.workspace_id, caller.mode)).unwrap_or(&mut no_workspace);
+        workspace.rolling.expire(at, u64::from(WORKSPACE_WINDOW_S) * NANOS_PER_S);
+        let of_workspace = limits
+            .workspace_per_600_s
+            .map(|limit| workspace.rolling.budget("workspace", limit, WORKSPACE_WINDOW_S, now));
+        let key = workspace.keys.get_mut(&credential(caller)).unwrap_or(&mut no_key);
+        key.rolling.expire(at, u64::from(KEY_WINDOW_S) * NANOS_PER_S);
+        let (reads, writes) = if key.second == second { (key.reads, key.writes) } else { (0, 0) };
+        Left {
+            key: limits.key_per_60_s.map(|limit| key.rolling.budget("key", limit, KEY_WINDOW_S, now)),
+            workspace: of_workspace,
+            reads: limits.reads_per_second.map(|limit| calendar("reads", limit, reads, second)),
+            writes: limits.writes_per_second.map(|limit| calendar("writes", limit, writes, second)),
+        }
+    }
+
     /// Counts a request against all budgets of its surface, or against none when one of them is spent.
     ///
     /// `Err` when so many keys are active that this one can't be counted: seconds after which to try again.
@@ -215,9 +272,9 @@ impl BudgetBook {
         if !has_budget {
             return Ok((Budgets::default(), None));
         }
-        let credential = caller.key_id.map_or(caller.member_id.raw(), Id::raw);
+        let credential = credential(caller);
         let mut shard = self.shard(caller.workspace_id).lock().unwrap_or_else(PoisonError::into_inner);
-        let workspace = shard.open(caller.workspace_id, credential, now)?;
+        let workspace = shard.open((caller.workspace_id, caller.mode), credential, now)?;
         Ok(match surface {
             SurfaceBudget::Platform => workspace.platform(credential, limits, now),
             SurfaceBudget::Strettch => workspace.strettch(credential, class, per_second, now),
@@ -233,7 +290,7 @@ impl BudgetBook {
 
 impl Shard {
     /// The entries of a workspace and one of its keys, made if they are not there.
-    fn open(&mut self, id: WorkspaceId, key: Raw, now: Present) -> Result<&mut Workspace, u32> {
+    fn open(&mut self, id: Whose, key: Raw, now: Present) -> Result<&mut Workspace, u32> {
         let known = self.workspaces.get(&id).is_some_and(|w| w.keys.contains_key(&key));
         if !known {
             let is_full = self.entries + 2 > ACTIVE_PER_SHARD_MAX;
@@ -288,12 +345,8 @@ impl Workspace {
             if admitted {
                 ring.0.push_back(at);
             }
-            let used = u32::try_from(ring.0.len()).unwrap_or(u32::MAX);
-            let wait = ring.wait(at, u64::from(window_s) * NANOS_PER_S, limit);
-            let reset_s = u32::try_from(wait.div_ceil(NANOS_PER_S)).unwrap_or(u32::MAX);
-            let reset_at_s = now.wall.plus(Duration::from_nanos(wait)).secs();
-            let budget = Budget { name, limit, window_s, remaining: limit.saturating_sub(used), reset_s, reset_at_s };
-            if refuses && spent.is_none_or(|other| other.reset_s < reset_s) {
+            let budget = ring.budget(name, limit, window_s, now);
+            if refuses && spent.is_none_or(|other| other.reset_s < budget.reset_s) {
                 spent = Some(budget);
             }
             Some(budget)
@@ -314,8 +367,7 @@ impl Workspace {
         };
         let admitted = *used < limit;
         *used += u32::from(admitted);
-        let remaining = limit.saturating_sub(*used);
-        let budget = Budget { name, limit, window_s: 1, remaining, reset_s: 1, reset_at_s: second + 1 };
+        let budget = calendar(name, limit, *used, second);
         (Budgets([Some(budget), None]), (!admitted).then_some(budget))
     }
 }
@@ -332,6 +384,11 @@ impl Cloud {
                 refused: Some(Fault::unavailable(retry_after_s, "more keys are active than budgets are kept for")),
             },
         }
+    }
+
+    /// What is left of every budget of a caller.
+    pub(crate) fn left(&self, caller: &Caller) -> Left {
+        self.0.budgets.left(caller, self.present())
     }
 
     fn present(&self) -> Present {

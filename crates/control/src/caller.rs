@@ -1,7 +1,9 @@
 //! Who calls and what they may do. A permission is a value that a use-case demands and only [`Caller::permit`] makes.
 
+use std::fmt;
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +12,49 @@ use nephos_model::id::{EnvironmentId, KeyId, MemberId, ProjectId, RequestId, Wor
 use nephos_model::role::Role;
 use nephos_model::scope::{Noun, Scope, Scopes};
 use nephos_model::tenant::{Mode, TenantId};
-use nephos_model::{Code, Detail, Fault};
+use nephos_model::{Code, Detail, Fault, Timestamp};
 
 use crate::plan_limits::Limits;
+
+/// What a request showed to prove who calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// An API key.
+    #[default]
+    Key,
+    /// A token that a key was exchanged for.
+    Token,
+}
+
+/// Which secret of a key is meant, without telling the secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SecretTag(pub(crate) u64);
+
+impl fmt::Display for SecretTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for SecretTag {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let plain = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if plain { u64::from_str_radix(text, 16).map(Self).map_err(|_| ()) } else { Err(()) }
+    }
+}
+
+/// How the caller proved who calls, and for how long that proof goes on working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Proof {
+    /// What was shown.
+    pub kind: Kind,
+    /// The secret behind it.
+    pub secret: SecretTag,
+    /// When it stops working by itself: the key's expiry, the end of a rotated secret, the token's own end. Nothing that
+    /// is made with it lives longer.
+    pub until: Option<Timestamp>,
+}
 
 /// An authenticated credential, as it is now.
 #[derive(Debug, Clone)]
@@ -31,6 +73,8 @@ pub struct Caller {
     pub role: Role,
     /// The API key, unless the console acts.
     pub key_id: Option<KeyId>,
+    /// What was shown of the key.
+    pub proof: Proof,
     /// What the credential is narrowed to.
     pub scopes: Scopes,
     /// The project it is narrowed to.

@@ -4,6 +4,8 @@ use nephos_model::fault::{Code, Detail};
 use nephos_model::{Fault, fault};
 use nephos_store::StoreError;
 
+use crate::environment::ENVIRONMENTS_MAX;
+
 /// Seconds after which a client may retry when the store can't answer.
 pub const STORE_RETRY_AFTER_S: u32 = 1;
 
@@ -35,18 +37,39 @@ pub(crate) fn together(faults: Vec<Fault>) -> Fault {
     Fault::invalid(wrong.into_iter().flat_map(|fault| fault.details).collect())
 }
 
+/// A quota that has no room, with its name, its size and what is used of it.
+pub(crate) fn over_quota(noun: &str, used: i64, by: i64, limit: i64) -> Detail {
+    let name = noun.strip_prefix("quota.").unwrap_or(noun);
+    let message = format!("The plan's quota of {name} is {limit}; {used} are used, and this needs {by} more.");
+    Detail::new("quota_exceeded", message)
+}
+
+/// 422 for quotas that have no room; without one it was full a moment ago.
+pub(crate) fn quota_exceeded(mut over: Vec<Detail>) -> Fault {
+    if over.is_empty() {
+        over.push(Detail::new("quota_exceeded", "A quota of the plan was used up just now; GET /limits shows each."));
+    }
+    let message = match over.as_slice() {
+        [one] => format!("{} Delete what is not needed, or ask for a larger plan.", one.message),
+        _ => {
+            "Quotas of the workspace's plan are used up; `details` lists each. Delete what is not needed, or ask for a \
+              larger plan."
+                .to_owned()
+        }
+    };
+    Fault { details: over, ..Fault::new(Code::QuotaExceeded, message) }
+}
+
 /// A missed guard as the fault that it means. `Stale` and `Duplicate` are not here: the request is run again.
 pub(crate) fn missed(miss: nephos_store::Miss) -> Option<Fault> {
     use nephos_store as s;
     let conflict = |pointer: &str, code, message: &str| Fault::conflict(fault::Detail::at(pointer, code, message));
     Some(match miss {
-        s::counter::QUOTA => Fault {
-            details: vec![Detail::new("quota_exceeded", "A quota of the plan is used up; GET /limits shows each.")],
-            ..Fault::new(
-                Code::QuotaExceeded,
-                "A quota of the workspace's plan is used up. Delete what is not needed, or ask for a larger plan.",
-            )
-        },
+        s::counter::QUOTA => quota_exceeded(Vec::new()),
+        s::environment::FULL => {
+            let message = format!("A project has at most {ENVIRONMENTS_MAX} environments, and this one has as many.");
+            quota_exceeded(vec![Detail::new("quota_exceeded", message)])
+        }
         s::capacity::FULL => Fault::new(
             Code::CapacityUnavailable,
             "The region has no room for a compute of this size now. Choose a smaller size or another region.",

@@ -25,11 +25,14 @@ pub mod project;
 pub mod reconcile;
 pub mod region;
 pub mod rehearse;
+pub mod seal;
 pub mod sequence;
 pub mod settings;
 pub mod shown;
+pub mod signing;
 pub mod ssh_key;
 pub mod status;
+pub mod token;
 pub mod usage;
 pub mod view;
 pub mod workspace;
@@ -60,6 +63,9 @@ struct Inner {
     entropy: Arc<dyn Entropy>,
     last_id: Mutex<u128>,
     settings: Settings,
+    master_key: seal::MasterKey,
+    issuer: String,
+    signing: signing::Ring,
     credentials: auth::Credentials,
     budgets: budget::BudgetBook,
     requests: usage::Requests,
@@ -85,6 +91,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// What the operator decided.
     pub settings: Settings,
+    /// What seals secrets in rows.
+    pub master_key: seal::MasterKey,
     /// Regions with their drivers; the first is the default. The sandbox's are those whose driver is `simulator`.
     pub regions: Vec<(Region, Arc<dyn Driver>)>,
 }
@@ -98,7 +106,8 @@ impl fmt::Debug for Cloud {
 impl Cloud {
     /// The control plane over its parts. Nothing runs in the background until [`Cloud::start`].
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, clock, entropy, settings, regions } = parts;
+        let Parts { store, clock, entropy, settings, master_key, regions } = parts;
+        let issuer = settings.issuer.clone().unwrap_or_else(|| format!("urn:nephos:{}", master_key.name()));
         let owner = format!("{:032x}", entropy.u128());
         Self(Arc::new(Inner {
             store,
@@ -106,6 +115,9 @@ impl Cloud {
             entropy,
             last_id: Mutex::new(0),
             settings,
+            master_key,
+            issuer,
+            signing: signing::Ring::default(),
             credentials: auth::Credentials::default(),
             budgets: budget::BudgetBook::default(),
             requests: usage::Requests::default(),

@@ -202,7 +202,7 @@ impl Cloud {
 
     /// Makes a plan durable, with the answer to its idempotency key if it has one, and hands back its value.
     pub async fn commit<T>(&self, plan: Plan<T>, record: Option<(&Ticket, Recording)>) -> Result<T, CommitError> {
-        let Plan { value, mut batch, after, project_id, environment_id, .. } = plan;
+        let Plan { value, mut batch, after, project_id, environment_id, checks, .. } = plan;
         if let Some((ticket, recording)) = record {
             batch.push_first(self.idempotency_record(ticket, recording, project_id, environment_id));
         }
@@ -215,6 +215,9 @@ impl Cloud {
                 if miss == nephos_store::project::STALE || miss == nephos_store::idempotency::DUPLICATE =>
             {
                 Err(CommitError::Again)
+            }
+            Err(StoreError::Missed { miss, .. }) if miss == nephos_store::counter::QUOTA && !checks.is_empty() => {
+                Err(CommitError::Fault(self.over_quota(&checks).await))
             }
             Err(StoreError::Missed { miss, .. }) if fault::missed(miss).is_some() => {
                 Err(fault::missed(miss).map_or(CommitError::Again, CommitError::Fault))

@@ -25,6 +25,8 @@ pub struct Limits {
     pub disk_gib: Option<u32>,
     /// API keys that work, at most.
     pub api_keys: Option<u32>,
+    /// Webhooks at most.
+    pub webhooks: Option<u32>,
     /// Members at most.
     pub members: Option<u32>,
     /// SSH keys at most.
@@ -49,6 +51,7 @@ impl Limits {
             memory_mib: Some(1_048_576),
             disk_gib: Some(10_240),
             api_keys: Some(200),
+            webhooks: Some(50),
             members: Some(100),
             ssh_keys: Some(200),
         }
@@ -80,6 +83,7 @@ impl Limits {
             memory_mib: None,
             disk_gib: None,
             api_keys: None,
+            webhooks: None,
             members: None,
             ssh_keys: None,
         }

@@ -16,7 +16,7 @@ use crate::{Cloud, fault};
 #[derive(Debug, Clone)]
 pub(crate) enum Check {
     /// A quota has room.
-    Quota { noun: &'static str, by: i64, limit: i64 },
+    Quota { tenant: TenantId, noun: &'static str, by: i64, limit: i64 },
     /// The workspace has a seat.
     Seat { workspace: WorkspaceId, limit: i64 },
     /// A region has room.
@@ -34,7 +34,12 @@ impl<T> Plan<T> {
     pub(crate) fn take(&mut self, tenant: TenantId, noun: &'static str, by: i64, limit: Option<u32>) {
         let limit = quota(limit);
         self.write([store::counter::take(tenant, noun, by, limit)]);
-        self.checks.push(Check::Quota { noun, by, limit });
+        self.counts(tenant, noun, by, limit);
+    }
+
+    /// A statement of the plan takes `by` of a quota.
+    pub(crate) fn counts(&mut self, tenant: TenantId, noun: &'static str, by: i64, limit: i64) {
+        self.checks.push(Check::Quota { tenant, noun, by, limit });
     }
 
     /// A seat is taken, of which there are `limit`; the statements are those of what takes it.
@@ -54,16 +59,43 @@ impl Cloud {
     pub async fn rehearse<T>(&self, tenant: TenantId, plan: &Plan<T>) -> Result<(), Fault> {
         for check in &plan.checks {
             if let Some(miss) = self.misses(tenant, check).await.map_err(fault::store)? {
+                if miss == store::counter::QUOTA {
+                    return Err(self.over_quota(&plan.checks).await);
+                }
                 return Err(fault::missed(miss).unwrap_or_else(|| Fault::internal("a rehearsed guard has no meaning")));
             }
         }
         Ok(())
     }
 
+    /// The fault of a quota that had no room: which, what it is, and what is used of it now.
+    pub(crate) async fn over_quota(&self, checks: &[Check]) -> Fault {
+        let mut over = Vec::new();
+        for check in checks {
+            let (noun, by, limit, used) = match check {
+                Check::Quota { tenant, noun, by, limit } => {
+                    let counters = self.store().counters(*tenant).await;
+                    let of = |counters: Vec<(String, i64)>| {
+                        counters.iter().find(|(name, _)| name == noun).map_or(0, |(_, value)| *value)
+                    };
+                    (*noun, *by, *limit, counters.map(of))
+                }
+                Check::Seat { workspace, limit } => ("members", 1, *limit, self.store().seats(*workspace).await),
+                _ => continue,
+            };
+            match used {
+                Ok(used) if used.saturating_add(by) > limit => over.push(fault::over_quota(noun, used, by, limit)),
+                Ok(_) => {}
+                Err(error) => return fault::store(error),
+            }
+        }
+        fault::quota_exceeded(over)
+    }
+
     async fn misses(&self, tenant: TenantId, check: &Check) -> Result<Option<Miss>, store::StoreError> {
         let one = Page { start: Start::Number(1), limit: 1 };
         Ok(match check {
-            Check::Quota { noun, by, limit } => {
+            Check::Quota { noun, by, limit, .. } => {
                 let used = self.store().counters(tenant).await?;
                 let used = used.iter().find(|(n, _)| n == noun).map_or(0, |(_, value)| *value);
                 (used.saturating_add(*by) > *limit).then_some(store::counter::QUOTA)

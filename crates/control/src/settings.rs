@@ -21,6 +21,8 @@ pub struct Settings {
     pub disk_percent: u32,
     /// How long a guest may take to shut down before its power is cut.
     pub stop_deadline: Duration,
+    /// The web address that tokens name as their issuer and audience; without one it is a name of the installation.
+    pub issuer: Option<String>,
     /// Whom to ask for higher budgets.
     pub support_contact: String,
     /// The operator's own plans; one may have the name of a built-in plan, and is taken instead of it.
@@ -65,6 +67,7 @@ impl Default for Settings {
             memory_percent: 100,
             disk_percent: 100,
             stop_deadline: Duration::from_secs(60),
+            issuer: None,
             support_contact: "the operator of this installation".to_owned(),
             plans: Vec::new(),
         }

@@ -9,12 +9,12 @@ use nephos_model::page::{LIMIT_MAX, Page};
 use nephos_model::scope::Scopes;
 use nephos_model::tenant::Mode;
 use nephos_model::workspace::{Member, Workspace};
-use nephos_model::{Detail, Fault};
+use nephos_model::{Detail, Fault, Timestamp};
 use nephos_store as store;
 use nephos_store::compute::Filter as ComputeFilter;
 
-use crate::budget::{KEY_WINDOW_S, WORKSPACE_WINDOW_S};
-use crate::caller::{Caller, Grant, LimitRead, MeRead, WorkspaceRead, WorkspaceWrite};
+use crate::budget::{Budget, KEY_WINDOW_S, WORKSPACE_WINDOW_S};
+use crate::caller::{self, Caller, Grant, LimitRead, MeRead, WorkspaceRead, WorkspaceWrite};
 use crate::plan::{Change, Plan};
 use crate::project::FORCED_MAX;
 use crate::view::{BudgetView, LimitsView, QuotaView, WorkspaceView, json};
@@ -31,6 +31,10 @@ pub struct Me {
     pub member: Member,
     /// What it may do.
     pub scopes: Scopes,
+    /// What was shown.
+    pub kind: caller::Kind,
+    /// When the credential stops working by itself.
+    pub expires_at: Option<Timestamp>,
     /// The API key, unless the console acts.
     pub key: Option<ApiKey>,
 }
@@ -65,6 +69,8 @@ impl Cloud {
             mode: caller.mode,
             member: member.ok_or_else(|| Fault::not_found("member"))?,
             scopes: caller.scopes,
+            kind: caller.proof.kind,
+            expires_at: caller.proof.until,
             key: key.map(|key| self.with_last_use(key)),
         })
     }
@@ -183,19 +189,22 @@ impl Cloud {
             limit,
             used: if name == "members" { members } else { used(&format!("quota.{name}")) },
         };
-        let budget = |name: &str, surface: &str, limit, window_s| BudgetView {
+        let left = self.left(caller);
+        let budget = |name: &str, surface: &str, window_s, left: Option<Budget>| BudgetView {
             name: name.to_owned(),
             surface: surface.to_owned(),
-            limit,
+            limit: left.map(|left| left.limit),
+            remaining: left.map(|left| left.remaining),
             window_s,
+            reset_s: left.map(|left| left.reset_s),
         };
         Ok(LimitsView {
             plan: limits.plan.clone(),
             budgets: vec![
-                budget("key", "platform", limits.key_per_60_s, KEY_WINDOW_S),
-                budget("workspace", "platform", limits.workspace_per_600_s, WORKSPACE_WINDOW_S),
-                budget("reads", "strettch", limits.reads_per_second, 1),
-                budget("writes", "strettch", limits.writes_per_second, 1),
+                budget("key", "platform", KEY_WINDOW_S, left.key),
+                budget("workspace", "platform", WORKSPACE_WINDOW_S, left.workspace),
+                budget("reads", "strettch", 1, left.reads),
+                budget("writes", "strettch", 1, left.writes),
             ],
             quotas: vec![
                 quota("projects", limits.projects),
@@ -205,6 +214,7 @@ impl Cloud {
                 quota("disk_gib", limits.disk_gib),
                 quota("api_keys", limits.api_keys),
                 quota("ssh_keys", limits.ssh_keys),
+                quota("webhooks", limits.webhooks),
                 quota("members", limits.members),
             ],
         })

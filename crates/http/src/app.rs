@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
 use nephos_control::Cloud;
+use nephos_control::address::Range;
 use nephos_docs::Docs;
 
+use crate::client_address::{self, ForwardedHeader};
 use crate::endpoint::Router;
 use crate::held::Held;
 use crate::openapi::Documents;
@@ -24,8 +26,10 @@ pub struct Config {
     pub sandbox_hosts: Vec<String>,
     /// Origins whose scripts may call the API; `*` is any. None by default.
     pub cors_origins: Vec<String>,
-    /// Whether a proxy in front appends the client's address to `X-Forwarded-For`.
-    pub behind_proxy: bool,
+    /// The proxies whose word on the client's address is taken. None by default.
+    pub trusted_proxies: Vec<Range>,
+    /// The header in which they give it.
+    pub forwarded_header: ForwardedHeader,
     /// Bytes of a body at most.
     pub body_bytes_max: usize,
 }
@@ -36,7 +40,8 @@ impl Default for Config {
             origin: String::new(),
             sandbox_hosts: Vec::new(),
             cors_origins: Vec::new(),
-            behind_proxy: false,
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
             body_bytes_max: BODY_BYTES_MAX_DEFAULT,
         }
     }
@@ -101,14 +106,9 @@ impl App {
         self.config.sandbox_hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// The client's address: the connection's, or behind a proxy the last one that the proxy appended.
+    /// The client's address: the connection's, unless that is a trusted proxy's.
     pub(crate) fn address(&self, peer: Peer, headers: &HeaderMap) -> IpAddr {
-        if !self.config.behind_proxy {
-            return peer.address;
-        }
-        let last = headers.get_all("x-forwarded-for").iter().next_back();
-        let text = last.and_then(|value| value.to_str().ok()).and_then(|text| text.rsplit(',').next());
-        text.and_then(|text| text.trim().parse().ok()).unwrap_or(peer.address)
+        client_address::client(peer.address, headers, &self.config.trusted_proxies, self.config.forwarded_header)
     }
 
     /// The origin of a request, when scripts from there may call the API.

@@ -131,7 +131,7 @@ impl Call {
     ///
     /// # Errors
     /// A 500 for an open operation, which nobody calls: a defect.
-    fn caller(&self) -> Result<&Arc<Caller>, Fault> {
+    pub(crate) fn caller(&self) -> Result<&Arc<Caller>, Fault> {
         self.caller.as_ref().ok_or_else(|| Fault::internal(format!("nobody calls {}", self.endpoint.id)))
     }
 

@@ -104,6 +104,8 @@ pub struct Endpoint {
     pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// What it can refuse with, beyond what every operation can.
     pub faults: &'static [Code],
+    /// Whether it takes no `Idempotency-Key` although it is a POST.
+    pub ignores_key: bool,
     /// What runs it.
     pub handler: Handler,
 }
@@ -133,6 +135,7 @@ impl Endpoint {
             success,
             schema,
             faults: &[],
+            ignores_key: false,
             handler,
         }
     }
@@ -188,9 +191,16 @@ impl Endpoint {
         self
     }
 
+    /// Takes no `Idempotency-Key`: each request has another answer.
+    #[must_use]
+    pub const fn without_key(mut self) -> Self {
+        self.ignores_key = true;
+        self
+    }
+
     /// Whether it can be repeated safely with an `Idempotency-Key`.
     pub fn is_idempotent_by_key(&self) -> bool {
-        self.method == "POST"
+        self.method == "POST" && !self.ignores_key
     }
 
     /// The noun of its id.

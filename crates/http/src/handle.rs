@@ -19,6 +19,8 @@ use crate::surface::Stamp;
 /// The body of every response.
 pub type ResponseBody = Full<Bytes>;
 
+/// For how long others may keep the public keys: [`nephos_control::signing::JWKS_MAX_AGE_S`], which a test compares.
+const JWKS_CACHED: &str = "public, max-age=300";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers one request. Never fails: what goes wrong is an answer, with a request id, in the path's convention.
@@ -38,8 +40,8 @@ where
         return page;
     }
 
-    let decided = match public(app, &parts.method, &path).await {
-        Some(decided) => Ok(decided),
+    let decided = match public(app, &mut trail, &parts.method, &path).await {
+        Some(decided) => decided,
         None => AssertUnwindSafe(decide(app, &mut trail, place, &parts, body, peer))
             .catch_unwind()
             .await
@@ -91,24 +93,28 @@ fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
 }
 
 /// What is answered without a credential and outside of any base URL.
-async fn public(app: &App, method: &Method, path: &str) -> Option<Decided> {
+async fn public(app: &App, trail: &mut Trail, method: &Method, path: &str) -> Option<Result<Decided, Fault>> {
     let is_get = *method == Method::GET || *method == Method::HEAD;
     if !is_get {
         return None;
     }
-    let answer = |status, body: &'static str| Some(Decided { status, body: Bytes::from_static(body.as_bytes()) });
+    let answer = |status, body: &'static str| Some(Ok(Decided { status, body: Bytes::from_static(body.as_bytes()) }));
     match path {
         "/healthz" => answer(StatusCode::OK, "{\"status\":\"ok\"}"),
         "/readyz" if app.is_ready().await => answer(StatusCode::OK, "{\"status\":\"ready\"}"),
         "/readyz" => answer(StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"not ready\"}"),
         "/status.json" => {
             let status = app.cloud.public_status().await.ok()?;
-            Some(Decided { status: StatusCode::OK, body: Bytes::from(nephos_control::view::json(&*status)) })
+            Some(Ok(Decided { status: StatusCode::OK, body: Bytes::from(nephos_control::view::json(&*status)) }))
         }
+        "/.well-known/jwks.json" => Some(app.cloud.jwks().await.map(|keys| {
+            trail.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(JWKS_CACHED));
+            Decided { status: StatusCode::OK, body: Bytes::from(keys) }
+        })),
         path => {
             let name = path.strip_prefix("/docs/openapi/")?.strip_suffix(".json")?;
             let body = app.documents.get(name)?;
-            Some(Decided { status: StatusCode::OK, body })
+            Some(Ok(Decided { status: StatusCode::OK, body }))
         }
     }
 }

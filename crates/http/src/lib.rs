@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod call;
+pub mod client_address;
 mod docs;
 pub mod endpoint;
 pub mod fields;
@@ -23,5 +24,6 @@ pub mod serve;
 pub mod surface;
 
 pub use app::{App, Config, Peer};
+pub use client_address::ForwardedHeader;
 pub use handle::handle;
 pub use serve::serve;

@@ -13,6 +13,7 @@ mod project;
 mod region;
 mod ssh_key;
 mod status;
+mod token;
 mod usage;
 mod workspace;
 
@@ -33,6 +34,7 @@ pub const TABLES: &[&[Endpoint]] = &[
     operation::OPERATIONS,
     event::OPERATIONS,
     api_key::OPERATIONS,
+    token::OPERATIONS,
     workspace::OPERATIONS,
     member::OPERATIONS,
     invitation::OPERATIONS,

@@ -89,7 +89,8 @@ pub fn document(mount: Mount, origin: &str) -> Value {
             "schemas": schemas,
             "securitySchemes": {"api_key": {
                 "type": "http", "scheme": "bearer",
-                "description": "An API key: `sk_live_…` on live base URLs, `sk_test_…` in the sandbox.",
+                "description": "An API key (`sk_live_…` on live base URLs, `sk_test_…` in the sandbox), or a token that one was \
+                    exchanged for at `POST /tokens`.",
             }},
             "headers": response_headers(mount),
             "responses": error_responses(mount),

@@ -512,8 +512,8 @@ fn too_slow(what: &str) -> Fault {
 
 fn no_credential(why: NoCredential) -> Fault {
     let message = match why {
-        NoCredential::Missing => "This needs a credential: send Authorization: Bearer and an API key.",
-        NoCredential::Malformed => "The Authorization header must be \"Bearer\", a space and an API key.",
+        NoCredential::Missing => "This needs a credential: send Authorization: Bearer and an API key or token.",
+        NoCredential::Malformed => "The Authorization header must be \"Bearer\", a space and an API key or token.",
     };
     let code = match why {
         NoCredential::Missing => "missing_credential",

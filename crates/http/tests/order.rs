@@ -146,9 +146,13 @@ async fn a_host_of_the_sandbox() {
 }
 
 #[tokio::test]
-async fn behind_a_proxy_the_last_forwarded_address_counts() {
-    for (behind_proxy, statuses) in [(true, [200, 401, 401]), (false, [401, 401, 401])] {
-        let api = Api::configured(Config { behind_proxy, ..Config::default() }, "unlimited").await;
+async fn behind_a_trusted_proxy_the_forwarded_address_counts() {
+    // The connection of every request here comes from the loopback address.
+    for (trusted, statuses) in
+        [(vec!["127.0.0.0/8"], [200, 401, 401]), (vec!["10.0.0.0/8"], [401; 3]), (vec![], [401; 3])]
+    {
+        let trusted_proxies = trusted.iter().map(|range| range.parse().unwrap()).collect();
+        let api = Api::configured(Config { trusted_proxies, ..Config::default() }, "unlimited").await;
         api.narrowed("narrow", |key| key.allowed_ips = vec!["192.0.2.0/24".to_owned()]).await;
         let forwarded = ["198.51.100.1, 192.0.2.7", "192.0.2.7, 198.51.100.1", "nonsense"];
         for (from, status) in forwarded.into_iter().zip(statuses) {

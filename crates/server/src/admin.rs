@@ -50,6 +50,20 @@ pub enum Request {
     },
     /// List workspaces.
     WorkspaceList,
+    /// List plans.
+    PlanList,
+    /// Show one plan.
+    PlanShow {
+        /// Its name.
+        plan: String,
+    },
+    /// List the keys that sign tokens.
+    SigningKeyList,
+    /// Make the next key that signs tokens.
+    SigningKeyRotate {
+        /// Whether the earlier keys go at once, with all tokens that there are.
+        withdraw: bool,
+    },
     /// Add an image.
     ImageAdd(NewImage),
     /// List images.

@@ -34,6 +34,12 @@ pub enum Command {
     /// Administer workspaces (on the server's machine).
     #[command(subcommand)]
     Workspace(Workspace),
+    /// Plans: what workspaces may do and have (on the server's machine).
+    #[command(subcommand)]
+    Plan(Plan),
+    /// The keys that sign tokens (on the server's machine).
+    #[command(subcommand)]
+    SigningKeys(SigningKeys),
     /// Administer images (on the server's machine).
     #[command(subcommand)]
     Image(Image),
@@ -70,6 +76,9 @@ pub enum Command {
     /// Invitations into the workspace.
     #[command(subcommand)]
     Invitations(api::Invitations),
+    /// Tokens: a key's rights for some minutes.
+    #[command(subcommand)]
+    Tokens(api::Tokens),
     /// SSH public keys.
     #[command(subcommand)]
     SshKeys(api::SshKeys),
@@ -89,6 +98,8 @@ pub enum Command {
     Usage(api::Usage),
     /// Whom the API key belongs to and what it may do.
     Me(api::Me),
+    /// Budgets and quotas of the plan, and what is left of them.
+    Limits(api::Me),
     /// Print completions of the command line for a shell.
     Completions(Completions),
 }
@@ -215,8 +226,6 @@ pub enum Workspace {
     Suspend(WorkspaceNamed),
     /// End its suspension.
     Resume(WorkspaceNamed),
-    /// Give one another plan.
-    Plan(WorkspacePlan),
     /// List them.
     List(WorkspaceList),
 }
@@ -233,14 +242,63 @@ pub struct WorkspaceNamed {
     pub printed: Printed,
 }
 
+/// Plans.
+#[derive(Debug, Subcommand)]
+pub enum Plan {
+    /// List them.
+    List(WorkspaceList),
+    /// Look at one.
+    Show(PlanNamed),
+    /// Give a workspace another plan, from its next request on.
+    Set(WorkspacePlan),
+}
+
+/// One plan.
+#[derive(Debug, Args)]
+pub struct PlanNamed {
+    /// Its name.
+    #[arg(value_name = "PLAN")]
+    pub plan: String,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
 /// Another plan.
 #[derive(Debug, Args)]
 pub struct WorkspacePlan {
-    #[command(flatten)]
-    pub named: WorkspaceNamed,
+    /// The workspace's id or name.
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: String,
     /// The plan: standard, partner, unlimited, or one of the configuration.
-    #[arg(long, value_name = "PLAN")]
+    #[arg(value_name = "PLAN")]
     pub plan: String,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// The keys that sign tokens.
+#[derive(Debug, Subcommand)]
+pub enum SigningKeys {
+    /// List them.
+    List(WorkspaceList),
+    /// Make the next one now; it signs after it has been published for ten minutes, and no valid token is refused.
+    Rotate(SigningKeyRotate),
+}
+
+/// The next key.
+#[derive(Debug, Args)]
+pub struct SigningKeyRotate {
+    /// Withdraw the earlier keys at once, and with them every token that there is: for a key that others may know.
+    #[arg(long)]
+    pub withdraw: bool,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
 }
 
 /// All workspaces.
@@ -474,6 +532,13 @@ mod tests {
             "nephos ssh-keys create laptop --file k.pub",
             "nephos usage --month 2026-03",
             "nephos me",
+            "nephos limits --output json",
+            "nephos tokens create --scope compute:read --expires-in 60",
+            "nephos plan list",
+            "nephos plan show standard",
+            "nephos plan set acme partner",
+            "nephos signing-keys list --output json",
+            "nephos signing-keys rotate --withdraw",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|e| panic!("{line}: {e}"));
         }

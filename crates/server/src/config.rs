@@ -5,6 +5,7 @@
 //! set, and the way out. Deliberately not here: what the values are used for.
 
 mod field;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,9 +18,10 @@ use nephos_model::tenant::Mode;
 use toml::Value;
 
 pub use field::{
-    AdminListen, Currency, DatabaseUrl, DriverChoice, Field, Host, Line, List, LogFormat, LogLevel, Origin, Ranged,
-    Regions, Sizes,
+    AdminListen, Currency, DatabaseUrl, DriverChoice, Field, ForwardedHeader, Host, Line, List, LogFormat, LogLevel,
+    Origin, Ranged, Regions, Sizes,
 };
+pub use limits::{Network, Plans, named_limits};
 
 /// The port of the API when none is given.
 pub const PORT_DEFAULT: u16 = 7600;
@@ -112,8 +114,12 @@ keys! {
     database: Option<DatabaseUrl> = None;
     /// File of the master key, equal on all replicas. Without one it is keys/master in the data folder.
     master_key_file: Option<PathBuf> = None;
-    /// A proxy in front ends TLS: allows a listener that others reach, and trusts the proxy's Forwarded headers.
+    /// A proxy in front ends TLS: allows a listener that others reach. Whom it forwards for is believed only with trusted_proxies.
     behind_proxy: bool = false;
+    /// Addresses and networks of proxies that are believed about the client's address. The client is then the rightmost address in forwarded_header that is none of them.
+    trusted_proxies: List<Network> = List(Vec::new());
+    /// The one header in which trusted proxies tell the client's address: each must append to it, or set it anew.
+    forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor;
     /// Allows a listener without TLS that others reach: keys cross the network in the clear.
     insecure: bool = false;
     /// How log lines look.
@@ -136,6 +142,8 @@ keys! {
     sandbox_hosts: List<Host> = List(Vec::new());
     /// Whom to ask, named in refusals: an e-mail address or a web address.
     support_contact: Option<Line> = None;
+    /// Plans beside standard, partner and unlimited, or instead of them. What a plan leaves out is as in standard; "none" is no limit.
+    plans: Plans = Plans(Vec::new());
     /// Web origins whose pages may call the API from a browser.
     cors_origins: List<Origin> = List(Vec::new());
     /// Bytes of a request's body at most.

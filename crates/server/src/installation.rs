@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nephos_control::seal::MasterKey;
 use nephos_control::settings::Settings;
 use nephos_control::{Cloud, Parts};
 use nephos_driver::Driver;
@@ -119,7 +120,8 @@ impl Installation {
             Purpose::Administer => Vec::new(),
         };
         let settings = settings(config);
-        let cloud = Cloud::new(Parts { store, clock, entropy, settings, regions });
+        let cloud =
+            Cloud::new(Parts { store, clock, entropy, settings, master_key: MasterKey::new(master_key), regions });
         cloud.check_master_key(&master_key).await?;
         cloud.advance_ids().await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
         Ok(Self { cloud, images, database: database_name(config), backups_dir })
@@ -154,8 +156,9 @@ fn settings(config: &Config) -> Settings {
         memory_percent: config.memory_overcommit_percent.0,
         disk_percent: config.disk_overcommit_percent.0,
         stop_deadline: Duration::from_secs(config.stop_deadline_s.0.into()),
+        issuer: config.origin.as_ref().map(|origin| origin.0.clone()),
         support_contact: config.support_contact.as_ref().map_or(default.support_contact, |line| line.0.clone()),
-        plans: Vec::new(),
+        plans: config.plans.0.clone(),
     }
 }
 

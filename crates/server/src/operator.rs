@@ -127,7 +127,7 @@ pub fn new_image(a: &cli::ImageAdd) -> Result<NewImage> {
 
 /// What an operator's command asks for: where, what, how to print.
 pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Output)>> {
-    use cli::{Command, Image, Incident, Workspace};
+    use cli::{Command, Image, Incident, Plan, SigningKeys, Workspace};
     let named = |n: &cli::Init| (n.workspace.clone(), n.owner.clone(), n.plan.clone());
     Ok(Some(match command {
         Command::Init(a) => {
@@ -144,9 +144,15 @@ pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Ou
         Command::Workspace(Workspace::Resume(a)) => {
             (a.place.clone(), Request::WorkspaceResume { workspace: a.workspace.clone() }, a.printed.output)
         }
-        Command::Workspace(Workspace::Plan(a)) => {
-            let (workspace, plan) = (a.named.workspace.clone(), a.plan.clone());
-            (a.named.place.clone(), Request::WorkspacePlan { workspace, plan }, a.named.printed.output)
+        Command::Plan(Plan::List(a)) => (a.place.clone(), Request::PlanList, a.printed.output),
+        Command::Plan(Plan::Show(a)) => (a.place.clone(), Request::PlanShow { plan: a.plan.clone() }, a.printed.output),
+        Command::Plan(Plan::Set(a)) => {
+            let (workspace, plan) = (a.workspace.clone(), a.plan.clone());
+            (a.place.clone(), Request::WorkspacePlan { workspace, plan }, a.printed.output)
+        }
+        Command::SigningKeys(SigningKeys::List(a)) => (a.place.clone(), Request::SigningKeyList, a.printed.output),
+        Command::SigningKeys(SigningKeys::Rotate(a)) => {
+            (a.place.clone(), Request::SigningKeyRotate { withdraw: a.withdraw }, a.printed.output)
         }
         Command::Workspace(Workspace::List(a)) => (a.place.clone(), Request::WorkspaceList, a.printed.output),
         Command::Image(Image::Add(a)) => (a.place.clone(), Request::ImageAdd(new_image(a)?), a.printed.output),
@@ -186,6 +192,19 @@ pub async fn run(
             &["id", "title", "impact", "status", "created_at", "resolved_at"]
         }
         Request::WorkspaceList => &["id", "name", "plan", "suspended_at", "created_at"],
+        Request::PlanList => &[
+            "name",
+            "key_per_60_s",
+            "workspace_per_600_s",
+            "reads_per_second",
+            "writes_per_second",
+            "projects",
+            "computes",
+            "vcpus",
+            "memory_mib",
+            "disk_gib",
+        ],
+        Request::SigningKeyList | Request::SigningKeyRotate { .. } => &["id", "state", "signs_from", "created_at"],
         _ => &["id", "name", "boot", "min_memory_mib", "min_disk_gib", "login_user", "size_bytes"],
     };
     let after = match asked {

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::cli::local_url;
-use crate::config::{Config, Loaded};
+use crate::config::{Config, ForwardedHeader, Loaded};
 use crate::data_dir::{DataDir, Lock, Locked};
 use crate::installation::{Installation, Purpose};
 use crate::listen::{self, Listeners};
@@ -159,7 +159,11 @@ fn http_config(config: &Config, origin: &str) -> nephos_http::Config {
         origin: origin.to_owned(),
         sandbox_hosts: config.sandbox_hosts.0.iter().map(|host| host.0.clone()).collect(),
         cors_origins: config.cors_origins.0.iter().map(|origin| origin.0.clone()).collect(),
-        behind_proxy: config.behind_proxy,
+        trusted_proxies: config.trusted_proxies.0.iter().map(|network| network.0).collect(),
+        forwarded_header: match config.forwarded_header {
+            ForwardedHeader::XForwardedFor => nephos_http::ForwardedHeader::XForwardedFor,
+            ForwardedHeader::Forwarded => nephos_http::ForwardedHeader::Forwarded,
+        },
         body_bytes_max: usize::try_from(config.body_bytes_max.0).unwrap_or(usize::MAX),
     }
 }

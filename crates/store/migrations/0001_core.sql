@@ -104,6 +104,17 @@ CREATE INDEX api_keys_name ON api_keys (workspace_id, mode, name, id) WHERE revo
 CREATE INDEX api_keys_project ON api_keys (workspace_id, mode, project_id, id) WHERE revoked_at IS NULL;
 CREATE INDEX api_keys_member ON api_keys (member_id, id);
 
+-- Keys that sign tokens, their seeds sealed with the master key. `seq` is their order: two processes that make the next
+-- one at once run into each other.
+CREATE TABLE signing_keys (
+    seq BIGINT PRIMARY KEY,
+    id TEXT NOT NULL,
+    public_key BLOB NOT NULL,
+    sealed_seed BLOB NOT NULL,
+    signs_from_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
 CREATE TABLE projects (
     tenant BIGINT NOT NULL,
     id TEXT NOT NULL,

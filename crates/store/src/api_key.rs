@@ -33,7 +33,7 @@ macro_rules! credential {
             columns!(),
             ", ",
             $previous,
-            ", k.workspace_id, m.role, w.plan, w.suspended_at, t.id, t.clock_ahead_us
+            ", k.workspace_id, m.role, w.plan, w.suspended_at, t.id, t.clock_ahead_us, k.hash, k.previous_hash
             FROM api_keys k JOIN members m ON m.id = k.member_id JOIN workspaces w ON w.id = k.workspace_id AND w.deleted_at IS NULL
             JOIN tenants t ON t.workspace_id = k.workspace_id AND t.mode = k.mode AND t.is_current = 1
             WHERE k.",
@@ -46,6 +46,8 @@ macro_rules! credential {
 sql! {
     /// What a credential is, by the hash of its secret: the present one or the one before.
     indexed pub CREDENTIAL = concat!(credential!("0", "hash"), " UNION ALL ", credential!("1", "previous_hash"));
+    /// What a key is, by its id: for a token, which names it.
+    indexed pub CREDENTIAL_OF_KEY = credential!("0", "id");
     /// A new key.
     pub API_KEY_INSERT = "INSERT INTO api_keys (id, workspace_id, mode, member_id, name, hint, hash, scopes, project_id,
         environment_id, allowed_ips, expires_at, version, created_at, updated_at)
@@ -155,6 +157,10 @@ pub struct Credential {
     pub tenant: TenantId,
     /// How far the tenant's clock is ahead of the wall's, in microseconds.
     pub clock_ahead_us: i64,
+    /// The hash of the key's present secret.
+    pub hash: Vec<u8>,
+    /// The hash of the secret before the last rotation, while that works.
+    pub previous_hash: Option<Vec<u8>>,
 }
 
 fn decode_credential(row: &Row) -> Result<Credential> {
@@ -167,6 +173,8 @@ fn decode_credential(row: &Row) -> Result<Credential> {
         suspended_at: row.opt_time(20)?,
         tenant: TenantId(row.int(21)?),
         clock_ahead_us: row.int(22)?,
+        hash: row.blob(23)?.to_vec(),
+        previous_hash: row.opt_blob(24)?.map(<[u8]>::to_vec),
     })
 }
 
@@ -247,6 +255,11 @@ impl Store {
     /// What is known of a credential, by the hash of its secret.
     pub async fn credential(&self, hash: [u8; 32]) -> Result<Option<Credential>> {
         self.one(CREDENTIAL.bind(params![hash]), decode_credential).await
+    }
+
+    /// What is known of a key, by its id, whichever of its secrets is meant.
+    pub async fn credential_of_key(&self, id: KeyId) -> Result<Option<Credential>> {
+        self.one(CREDENTIAL_OF_KEY.bind(params![id]), decode_credential).await
     }
 
     /// One key that was not revoked.

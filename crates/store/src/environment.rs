@@ -14,6 +14,8 @@ use crate::project::{NOT_EMPTY, STALE};
 use crate::value::Row;
 use crate::{Store, counter, params, sql};
 
+/// The project has as many as it may.
+pub const FULL: Miss = Miss("environments_full");
 /// The name is taken in the project.
 pub const NAME_TAKEN: Miss = Miss("environment_name_taken");
 
@@ -86,9 +88,9 @@ pub fn rename(tenant: TenantId, id: EnvironmentId, version: i64, name: &str, now
     ENVIRONMENT_RENAME.bind(params![tenant, id, version, name, now]).must(1, STALE)
 }
 
-/// A project has at most `limit` environments, or misses with [`counter::QUOTA`].
+/// A project has at most `limit` environments, or misses with [`FULL`].
 pub fn at_most(tenant: TenantId, project: ProjectId, limit: i64) -> Statement {
-    ENVIRONMENTS_WITHIN.bind(params![tenant, project, limit]).must(1, counter::QUOTA)
+    ENVIRONMENTS_WITHIN.bind(params![tenant, project, limit]).must(1, FULL)
 }
 
 /// Holds an environment that something is put into; misses with [`STALE`] when it is gone.

@@ -52,6 +52,7 @@ pub mod operation;
 pub mod project;
 mod schema;
 pub mod sequence;
+pub mod signing_key;
 pub mod sql;
 pub mod ssh_key;
 pub mod status;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nephos_control::background::Background;
-use nephos_control::caller::{Caller, Grant, Permission, Request};
+use nephos_control::caller::{Caller, Grant, Permission, Proof, Request};
 use nephos_control::plan_limits::Limits;
+use nephos_control::seal::MasterKey;
 use nephos_control::settings::Settings;
 use nephos_control::{Cloud, Parts};
 use nephos_driver::Driver;
@@ -23,7 +24,9 @@ use nephos_store::{Batch, Engine, MIGRATIONS};
 use crate::{SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
-const IDLE_TASKS: usize = 6;
+const IDLE_TASKS: usize = 7;
+/// The master key of every world.
+const MASTER_KEY: MasterKey = MasterKey::new([7; 32]);
 /// Real time that looks at computes may take.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Moves of the clock after which a test gives up waiting for something to become true.
@@ -60,6 +63,7 @@ impl World {
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SeededEntropy::new(seed)),
             settings: Settings::default(),
+            master_key: MASTER_KEY,
             regions: vec![
                 region("local", Mode::Live),
                 region("us-east", Mode::Test),
@@ -154,6 +158,7 @@ impl World {
             member_id: member.id,
             role,
             key_id: Some(self.cloud.id()),
+            proof: Proof::default(),
             scopes: Scopes::EVERY,
             project_id: None,
             environment_id: None,

@@ -1,12 +1,13 @@
 //! Windows over a restart in order: as bytes, with ages instead of times, because the next process has another clock.
 //!
-//! `n` is a number of 32 bits, `t` one of 64, big-endian: for each workspace its id (16 bytes), its ring, `n` keys; for each
+//! `n` is a number of 32 bits, `t` one of 64, big-endian: for each workspace its id (16 bytes), its mode (1 byte), its ring, `n` keys; for each
 //! key its id (16 bytes), its ring, its calendar second `t`, reads `n` and writes `n`. A ring is `n` ages `t` in nanoseconds.
 
 use std::sync::PoisonError;
 use std::time::Duration;
 
 use nephos_model::id::{Id, Raw, WorkspaceId};
+use nephos_model::tenant::Mode;
 use nephos_model::{Fault, Timestamp};
 use tracing::warn;
 
@@ -16,7 +17,7 @@ use crate::{Cloud, fault};
 /// Bytes that are kept at most; workspaces beyond them begin with empty windows.
 const KEPT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The first bytes: the version of the form.
-const FORM: &[u8; 4] = b"bw01";
+const FORM: &[u8; 4] = b"bw02";
 
 impl BudgetBook {
     /// All windows that are not empty, and the wall clock to which their ages belong.
@@ -27,12 +28,16 @@ impl BudgetBook {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.forget_idle(now);
-            for (id, workspace) in &shard.workspaces {
+            for ((id, mode), workspace) in &shard.workspaces {
                 if out.len() > KEPT_BYTES_MAX {
                     left_out += 1;
                     continue;
                 }
                 out.extend(id.raw().to_bytes());
+                out.push(match mode {
+                    Mode::Live => 0,
+                    Mode::Test => 1,
+                });
                 write_ring(&mut out, &workspace.rolling, now);
                 write_count(&mut out, workspace.keys.len());
                 for (id, key) in &workspace.keys {
@@ -58,6 +63,11 @@ impl BudgetBook {
         let since = now.wall.since(saved_at);
         while !rest.is_empty() {
             let id = WorkspaceId::from_raw(Raw::from_bytes(take(&mut rest)?));
+            let mode = match take(&mut rest)? {
+                [0] => Mode::Live,
+                [1] => Mode::Test,
+                _ => return None,
+            };
             let mut workspace = Workspace { rolling: read_ring(&mut rest, since, now)?, ..Workspace::default() };
             for _ in 0..u32::from_be_bytes(take(&mut rest)?) {
                 let key = Raw::from_bytes(take(&mut rest)?);
@@ -70,7 +80,7 @@ impl BudgetBook {
             let mut shard = self.shard(id).lock().unwrap_or_else(PoisonError::into_inner);
             let entries = 1 + workspace.keys.len();
             // Of a workspace that was counted meanwhile, what is counted here is the present.
-            if let std::collections::hash_map::Entry::Vacant(entry) = shard.workspaces.entry(id) {
+            if let std::collections::hash_map::Entry::Vacant(entry) = shard.workspaces.entry((id, mode)) {
                 entry.insert(workspace);
                 shard.entries += entries;
             }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use nephos_model::id::{KeyId, MemberId};
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
-use nephos_model::tenant::{Mode, TenantId};
+use nephos_model::tenant::TenantId;
 use proptest::prelude::*;
 
 use super::*;
@@ -22,6 +22,7 @@ pub(super) fn caller(workspace: u8, key: u8, limits: &Limits) -> Caller {
         member_id: MemberId::from_raw(raw(0)),
         role: Role::Member,
         key_id: Some(KeyId::from_raw(raw(key))),
+        proof: crate::caller::Proof::default(),
         scopes: Scopes::EVERY,
         project_id: None,
         environment_id: None,
@@ -78,6 +79,37 @@ fn the_keys_of_a_workspace_share_600_in_any_600_seconds() {
 }
 
 #[test]
+fn a_sandbox_spends_none_of_the_live_budgets() {
+    let book = BudgetBook::default();
+    let few = Limits { workspace_per_600_s: Some(3), ..Limits::standard() };
+    let live = caller(1, 1, &few);
+    let sandbox = Caller { mode: Mode::Test, key_id: Some(KeyId::from_raw(raw(2))), ..live.clone() };
+    for _ in 0..3 {
+        assert!(platform(&book, &sandbox, S).1.is_none());
+    }
+    assert_eq!(platform(&book, &sandbox, S).1.map(|b| b.name), Some("workspace"));
+    assert!(platform(&book, &live, S).1.is_none());
+    let left = |caller| book.left(caller, at(2 * S)).workspace.map(|b| (b.remaining, b.reset_s));
+    assert_eq!((left(&live), left(&sandbox)), (Some((2, 599)), Some((0, 599))));
+}
+
+#[test]
+fn what_is_left_is_told_without_spending() {
+    let (book, caller) = (BudgetBook::default(), caller(1, 1, &Limits::standard()));
+    let left = |now| {
+        let left = book.left(&caller, at(now));
+        [left.key, left.workspace, left.reads, left.writes].map(|b| b.map(|b| (b.remaining, b.reset_s)))
+    };
+    assert_eq!(left(S), [Some((120, 0)), Some((600, 0)), Some((30, 1)), Some((5, 1))]);
+    platform(&book, &caller, S);
+    book.admit(&caller, SurfaceBudget::Strettch, Class::Write, at(S)).unwrap();
+    for _ in 0..2 {
+        assert_eq!(left(S), [Some((119, 60)), Some((599, 600)), Some((30, 1)), Some((4, 1))]);
+    }
+    assert_eq!(left(61 * S), [Some((120, 0)), Some((599, 540)), Some((30, 1)), Some((5, 1))]);
+}
+
+#[test]
 fn calendar_seconds_count_reads_and_writes_apart() {
     let (book, caller) = (BudgetBook::default(), caller(1, 1, &Limits::standard()));
     let ask = |class, monotonic| book.admit(&caller, SurfaceBudget::Strettch, class, at(monotonic)).unwrap();
@@ -129,7 +161,7 @@ fn only_idle_entries_are_forgotten_and_memory_is_bounded() {
     for i in 0..40_000_u32 {
         let id = |n: u32| Raw::from_bytes([n.to_be_bytes(); 4].concat().try_into().unwrap());
         let now = at(Duration::from_millis(u64::from(i)));
-        match shard.open(WorkspaceId::from_raw(id(i)), id(i), now) {
+        match shard.open((WorkspaceId::from_raw(id(i)), Mode::Live), id(i), now) {
             Ok(workspace) => {
                 workspace.platform(id(i), &limits, now);
                 used += 1;
@@ -141,7 +173,7 @@ fn only_idle_entries_are_forgotten_and_memory_is_bounded() {
     // The workspaces' windows are 600 s: nothing was idle yet.
     assert_eq!(used, ACTIVE_PER_SHARD_MAX / 2);
     let later = at(Duration::from_secs(700));
-    shard.open(WorkspaceId::from_raw(raw(1)), raw(1), later).unwrap();
+    shard.open((WorkspaceId::from_raw(raw(1)), Mode::Live), raw(1), later).unwrap();
     assert_eq!(shard.entries, 2);
     // 120 admissions of a key: 8 bytes each, in a buffer of the next power of two.
     let mut ring = Ring::default();
@@ -161,6 +193,35 @@ fn gap() -> impl Strategy<Value = u64> {
 }
 
 proptest! {
+    /// The documented numbers, whatever a client does: bursts, pauses around whole windows, several keys at once.
+    #[test]
+    fn no_60_seconds_admit_121_and_no_600_seconds_601(
+        bursts in prop::collection::vec((gap(), 0_u8..4, 1_u32..200), 1..60),
+    ) {
+        let limits = Limits::standard();
+        let callers: Vec<Caller> = (0..4).map(|key| caller(1, key, &limits)).collect();
+        let book = BudgetBook::default();
+        let mut now = 0;
+        let mut admitted: Vec<(u64, u8)> = Vec::new();
+        for (gap, key, count) in bursts {
+            now += gap;
+            for _ in 0..count {
+                if platform(&book, &callers[usize::from(key)], Duration::from_nanos(now)).1.is_none() {
+                    admitted.push((now, key));
+                }
+            }
+        }
+        // Every interval that begins with an admission: any other holds no more than one of these.
+        for (i, (start, key)) in admitted.iter().enumerate() {
+            let within = |window_s: u32| {
+                let end = start + u64::from(window_s) * NANOS_PER_S;
+                admitted[i..].iter().take_while(move |(at, _)| *at < end)
+            };
+            prop_assert!(within(KEY_WINDOW_S).filter(|(_, k)| k == key).count() <= 120);
+            prop_assert!(within(WORKSPACE_WINDOW_S).count() <= 600);
+        }
+    }
+
     #[test]
     fn no_window_ever_admits_more_and_none_is_refused_without_need(
         arrivals in prop::collection::vec((gap(), 0_u8..3), 1..400),

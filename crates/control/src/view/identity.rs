@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::time;
+use crate::caller::Kind;
 
 /// An API key. Its secret is never shown again.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
@@ -77,6 +78,34 @@ pub struct ApiKeyWithSecretView {
 impl From<&crate::api_key::KeyWithSecret> for ApiKeyWithSecretView {
     fn from(made: &crate::api_key::KeyWithSecret) -> Self {
         Self { key: ApiKeyView::from(&made.key), secret: made.secret.expose().to_owned() }
+    }
+}
+
+/// A token for an API key, in the form of RFC 8693.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+pub struct TokenView {
+    /// The token, for `Authorization: Bearer`. It is not shown again.
+    pub access_token: String,
+    /// What it is: an access token.
+    pub issued_token_type: String,
+    /// How it is used: `Bearer`.
+    pub token_type: String,
+    /// Seconds that it works.
+    pub expires_in: u32,
+    /// Its scopes, separated by spaces.
+    pub scope: String,
+}
+
+impl From<&crate::token::Token> for TokenView {
+    fn from(token: &crate::token::Token) -> Self {
+        Self {
+            access_token: token.text.clone(),
+            issued_token_type: crate::token::ISSUED_TOKEN_TYPE.to_owned(),
+            token_type: "Bearer".to_owned(),
+            expires_in: token.expires_in_s,
+            scope: token.scope(),
+        }
     }
 }
 
@@ -241,7 +270,11 @@ pub struct MeView {
     pub role: String,
     /// Every scope it has.
     pub scopes: Vec<String>,
-    /// The API key; null in the console.
+    /// What was sent: `api_key`, or `token` that a key was exchanged for.
+    pub kind: String,
+    /// When the credential stops working by itself.
+    pub expires_at: Option<String>,
+    /// The API key, also of a token; null in the console.
     pub api_key: Option<ApiKeyView>,
 }
 
@@ -253,6 +286,12 @@ impl From<&crate::workspace::Me> for MeView {
             member: MemberView::from(&me.member),
             role: me.member.role.to_string(),
             scopes: me.scopes.iter().map(|scope| scope.to_string()).collect(),
+            kind: match me.kind {
+                Kind::Key => "api_key",
+                Kind::Token => "token",
+            }
+            .to_owned(),
+            expires_at: me.expires_at.map(time),
             api_key: me.key.as_ref().map(ApiKeyView::from),
         }
     }
@@ -280,8 +319,12 @@ pub struct BudgetView {
     pub surface: String,
     /// Requests in one window; null: no budget.
     pub limit: Option<u32>,
+    /// Requests that are left now, after this one.
+    pub remaining: Option<u32>,
     /// Seconds in one window.
     pub window_s: u32,
+    /// Seconds until there are more; 0 when nothing of a rolling window is spent.
+    pub reset_s: Option<u32>,
 }
 
 /// A quota of resources.

@@ -11,7 +11,7 @@ mod status;
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
 pub use identity::{
     AcceptedInvitationView, ApiKeyView, ApiKeyWithSecretView, BudgetView, InvitationView, InvitationWithTokenView,
-    LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, UsageView, WorkspaceView,
+    LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, TokenView, UsageView, WorkspaceView,
 };
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};

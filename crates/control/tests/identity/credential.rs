@@ -20,6 +20,7 @@ use crate::{HERE, causes, commit, installed, live, member, mint, new_key};
 
 on_both! {
     a_credential_works_where_it_should
+    what_is_no_key_needs_no_look_up
     a_key_is_narrowed_by_time_and_address
     failed_credentials_are_limited_and_valid_ones_never
     a_key_follows_its_member
@@ -61,6 +62,24 @@ async fn a_credential_works_where_it_should(engine: Engine) {
         world.cloud.api_key(&world.grant(&test_caller), live_id).await.unwrap_err().code,
         Code::ResourceNotFound
     );
+}
+
+async fn what_is_no_key_needs_no_look_up(engine: Engine) {
+    let (world, made) = installed(engine).await;
+    let live_key = made.live_key.expose().to_owned();
+    // Whatever is looked up from now on is an error.
+    world.database.store().close().await;
+    let ask = |text: String| {
+        let world = &world;
+        async move { world.cloud.authenticate(&text, Mode::Live, HERE).await.unwrap_err().code }
+    };
+    assert_ne!(ask(live_key.clone()).await, Code::Unauthorized, "a key that could exist is looked up");
+    for at in 0..live_key.len() {
+        let mut changed = live_key.clone().into_bytes();
+        changed[at] = if changed[at] == b'a' { b'b' } else { b'a' };
+        assert_eq!(ask(String::from_utf8(changed).unwrap()).await, Code::Unauthorized, "{at}");
+    }
+    assert_eq!(ask(made.test_key.expose().to_owned()).await, Code::Unauthorized, "nor is one of the other mode");
 }
 
 async fn a_key_is_narrowed_by_time_and_address(engine: Engine) {

@@ -190,7 +190,9 @@ async fn the_quota_of_keys_holds(engine: Engine) {
     few.limits = Arc::new(limits);
     let few = Arc::new(few);
     let spare = mint(&world, &few, new_key("second")).await.unwrap();
-    assert_eq!(mint(&world, &few, new_key("third")).await.unwrap_err().code, Code::QuotaExceeded);
+    let full = mint(&world, &few, new_key("third")).await.unwrap_err();
+    assert_eq!(full.code, Code::QuotaExceeded);
+    assert_eq!(full.details[0].message, "The plan's quota of api_keys is 2; 2 are used, and this needs 1 more.");
     commit(&world, world.cloud.revoke_api_key(&world.grant(&few), spare.key).unwrap()).await.unwrap();
     mint(&world, &few, new_key("third")).await.expect("a revoked key makes room");
 
@@ -198,7 +200,8 @@ async fn the_quota_of_keys_holds(engine: Engine) {
     let quotas: Vec<_> = limits.quotas.iter().map(|q| (q.name.as_str(), q.limit, q.used)).collect();
     assert_eq!(quotas[0], ("projects", Some(100), Some(1)));
     assert_eq!(quotas[5], ("api_keys", Some(2), Some(2)));
-    assert_eq!(quotas[7], ("members", Some(100), Some(1)));
+    assert_eq!(quotas[7], ("webhooks", Some(50), Some(0)));
+    assert_eq!(quotas[8], ("members", Some(100), Some(1)));
     let budgets: Vec<_> = limits.budgets.iter().map(|b| (b.name.as_str(), b.limit, b.window_s)).collect();
     assert_eq!(
         budgets,

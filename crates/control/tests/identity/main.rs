@@ -34,7 +34,9 @@ mod escalation;
 mod install;
 mod key;
 mod member;
+mod token;
 mod usage;
+mod walk;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7));
 

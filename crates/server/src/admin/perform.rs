@@ -7,6 +7,8 @@ use std::path::Path;
 use std::str::FromStr as _;
 
 use nephos_control::install::Installed;
+use nephos_control::plan_limits::Limits;
+use nephos_control::signing::{Earlier, PublishedKey};
 use nephos_control::view::{IncidentView, WorkspaceView};
 use nephos_driver::qemu::Format;
 use nephos_model::Fault;
@@ -18,6 +20,7 @@ use nephos_model::workspace::Workspace;
 use serde_json::{Value, json};
 
 use super::{NewImage, Refusal, Request};
+use crate::config::named_limits;
 use crate::installation::{Installation, partial_copy};
 use crate::output::chain;
 
@@ -67,6 +70,24 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
         Request::WorkspaceResume { workspace } => Ok(shown_workspace(&cloud.resume_workspace(&workspace).await?)),
         Request::WorkspacePlan { workspace, plan } => Ok(shown_workspace(&cloud.set_plan(&workspace, &plan).await?)),
         Request::WorkspaceList => Ok(Value::Array(all_workspaces(on).await?.iter().map(shown_workspace).collect())),
+        Request::PlanList => {
+            let settings = cloud.settings();
+            let names = settings.plan_names();
+            Ok(Value::Array(names.iter().filter_map(|name| settings.plan(name)).map(|p| shown_plan(&p)).collect()))
+        }
+        Request::PlanShow { plan } => {
+            let settings = cloud.settings();
+            let unknown = || {
+                let known = settings.plan_names().join(", ");
+                Refusal::new("resource_not_found", format!("there is no plan {plan:?}; there are: {known}"))
+            };
+            settings.plan(&plan).map(|plan| shown_plan(&plan)).ok_or_else(unknown)
+        }
+        Request::SigningKeyList => Ok(shown_signing_keys(&cloud.published_keys().await?)),
+        Request::SigningKeyRotate { withdraw } => {
+            let earlier = if withdraw { Earlier::Go } else { Earlier::Stay };
+            Ok(shown_signing_keys(&cloud.rotate_signing_keys(earlier).await?))
+        }
         Request::ImageAdd(new) => add_image(on, new).await,
         Request::ImageList => Ok(Value::Array(all_images(on).await?.iter().map(shown).collect())),
         Request::ImageRemove { image } => remove_image(on, &image).await,
@@ -91,6 +112,19 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
 fn told(incident: &IncidentView) -> Value {
     // Texts and lists of texts, which always serialize.
     serde_json::to_value(incident).unwrap_or_default()
+}
+
+fn shown_plan(plan: &Limits) -> Value {
+    let limits = named_limits(plan).into_iter().map(|(name, limit)| (name.to_owned(), json!(limit)));
+    Value::Object(std::iter::once(("name".to_owned(), json!(plan.plan))).chain(limits).collect())
+}
+
+fn shown_signing_keys(keys: &[PublishedKey]) -> Value {
+    let shown = |key: &PublishedKey| {
+        json!({"id": key.id, "state": key.state, "signs_from": key.signs_from.to_string(),
+            "created_at": key.created_at.to_string()})
+    };
+    Value::Array(keys.iter().map(shown).collect())
 }
 
 fn keys_of(made: &Installed) -> Value {

@@ -449,6 +449,27 @@ pub struct InvitationAccept {
     pub output: Output,
 }
 
+/// `nephos tokens`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Tokens {
+    /// Exchange the API key for one; it is printed once.
+    Create(TokenCreate),
+}
+
+/// A new token.
+#[derive(Debug, Args)]
+pub struct TokenCreate {
+    /// A scope such as compute:read; without any it has all of its key's. May be repeated.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    pub scopes: Vec<String>,
+    /// Seconds that it works.
+    #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u32).range(1..=900))]
+    pub expires_in: u32,
+    #[command(flatten)]
+    pub server: Server,
+}
+
 /// `nephos ssh-keys`
 #[derive(Debug, Subcommand)]
 #[allow(missing_docs)]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::api::{Answer, Api, Failure, encode, query_string};
 use super::command::{
     Act, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, Events, KeyCreate, Keys,
-    Operations, Projects, Server, Ssh, SshKeyCreate, SshKeys, Usage, Waiting,
+    Operations, Projects, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage, Waiting,
 };
 use super::{operation, resolve, ssh};
 use crate::cli::Command;
@@ -25,6 +25,8 @@ const COMPUTE_FIELDS: &[&str] =
     &["id", "name", "status", "region", "size", "image", "address.ssh_host", "address.ssh_port", "created_at"];
 const OPERATION_FIELDS: &[&str] = &["id", "kind", "status", "progress", "resource_id", "created_at", "ended_at"];
 const KEY_FIELDS: &[&str] = &["id", "name", "hint", "mode", "project_id", "expires_at", "last_used_at", "created_at"];
+const BUDGET_FIELDS: &[&str] = &["name", "surface", "limit", "remaining", "window_s", "reset_s"];
+const QUOTA_FIELDS: &[&str] = &["name", "limit", "used"];
 const SSH_KEY_FIELDS: &[&str] = &["id", "name", "fingerprint", "created_at"];
 const IMAGE_FIELDS: &[&str] = &["id", "name", "min_memory_mib", "min_disk_gib", "login_user", "description"];
 const SIZE_FIELDS: &[&str] =
@@ -43,12 +45,14 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Keys(c) => session.keys(c),
         Command::Members(c) => session.members(c),
         Command::Invitations(c) => session.invitations(c),
+        Command::Tokens(Tokens::Create(a)) => session.token_create(&a),
         Command::SshKeys(c) => session.ssh_keys(c),
         Command::Images(c) => session.catalogue(c, "/images", IMAGE_FIELDS),
         Command::Sizes(c) => session.catalogue(c, "/sizes", SIZE_FIELDS),
         Command::Regions(c) => session.catalogue(c, "/regions", REGION_FIELDS),
         Command::Events(Events::List(a)) => session.list(&a.server, "/events", &[], a.length.limit, EVENT_FIELDS),
         Command::Usage(a) => session.usage(&a),
+        Command::Limits(a) => session.limits(&a.server),
         Command::Me(a) => {
             let answer = session.api(&a.server)?.get("/me")?;
             show(a.server.output, &answer.data);
@@ -386,6 +390,27 @@ impl<'a> Session<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn token_create(&self, a: &TokenCreate) -> Result<(), Failure> {
+        let mut body = Map::from_iter([("expires_in".to_owned(), json!(a.expires_in))]);
+        if !a.scopes.is_empty() {
+            body.insert("scopes".to_owned(), json!(a.scopes));
+        }
+        show(a.server.output, &self.api(&a.server)?.post("/tokens", &Value::Object(body))?.data);
+        Ok(())
+    }
+
+    fn limits(&self, server: &Server) -> Result<(), Failure> {
+        let answer = self.api(server)?.get("/limits")?;
+        match (server.output, answer.data["budgets"].as_array(), answer.data["quotas"].as_array()) {
+            (Output::Table, Some(budgets), Some(quotas)) => {
+                output::raw(&output::table(budgets, BUDGET_FIELDS));
+                output::raw(&output::table(quotas, QUOTA_FIELDS));
+            }
+            _ => show(server.output, &answer.data),
+        }
+        Ok(())
     }
 
     fn key_create(&self, a: &KeyCreate) -> Result<(), Failure> {

@@ -159,6 +159,16 @@ choice! {
     }
 }
 
+choice! {
+    /// In which header trusted proxies tell the client's address.
+    ForwardedHeader, "x-forwarded-for or forwarded" {
+        /// Addresses separated by commas.
+        XForwardedFor = "x-forwarded-for",
+        /// RFC 7239.
+        Forwarded = "forwarded",
+    }
+}
+
 /// Where metrics and readiness details are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminListen {
