@@ -214,9 +214,9 @@ impl Cloud {
     pub(crate) async fn verify_token(&self, [header, claims, signature]: [&str; 3]) -> Result<Option<Verified>, Fault> {
         let named =
             |keys: &[std::sync::Arc<crate::signing::Key>]| keys.iter().find(|key| key.header() == header).cloned();
-        let mut key = named(&*self.signing_keys(Known::Recently).await?);
+        let mut key = named(&self.signing_keys(Known::Recently).await?);
         if key.is_none() && looks_like_ours(header) {
-            key = named(&*self.signing_keys(Known::JustNow).await?);
+            key = named(&self.signing_keys(Known::JustNow).await?);
         }
         let Some(key) = key else { return Ok(None) };
         let Ok(signature) = BASE64URL.decode(signature) else { return Ok(None) };
@@ -225,10 +225,10 @@ impl Cloud {
             return Ok(None);
         }
         let claims = BASE64URL.decode(claims).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Ok(claims.and_then(|claims| self.read_claims(claims)))
+        Ok(claims.and_then(|claims: Claims| self.read_claims(&claims)))
     }
 
-    fn read_claims(&self, claims: Claims) -> Option<Verified> {
+    fn read_claims(&self, claims: &Claims) -> Option<Verified> {
         if claims.iss != self.issuer() || claims.aud != self.issuer() {
             return None;
         }

@@ -114,9 +114,9 @@ keys! {
     database: Option<DatabaseUrl> = None;
     /// File of the master key, equal on all replicas. Without one it is keys/master in the data folder.
     master_key_file: Option<PathBuf> = None;
-    /// A proxy in front ends TLS: allows a listener that others reach. Whom it forwards for is believed only with trusted_proxies.
+    /// A proxy in front ends TLS: allows a listener that others reach. Whom it forwards for is believed only when it is a trusted proxy.
     behind_proxy: bool = false;
-    /// Addresses and networks of proxies that are believed about the client's address. The client is then the rightmost address in forwarded_header that is none of them.
+    /// Addresses and networks of proxies that are believed about the client's address. The client is then the rightmost address in the forwarded header that is none of them.
     trusted_proxies: List<Network> = List(Vec::new());
     /// The one header in which trusted proxies tell the client's address: each must append to it, or set it anew.
     forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor;
