@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use crate::Cloud;
+use crate::deprecation::Notice;
 
 /// How long operations are kept after their end: 90 days.
 const OPERATIONS_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -30,6 +31,13 @@ impl Background {
     pub async fn broken(&mut self) {
         if let Some(Err(error)) = self.tasks.join_next().await {
             error!(%error, "a background task ended");
+        }
+    }
+
+    /// Tells every workspace what is due and it was not told yet, from here on.
+    pub fn announce(&mut self, notices: Vec<Notice>) {
+        if !notices.is_empty() {
+            self.tasks.spawn(self.cloud.clone().keep_announcing(notices));
         }
     }
 

@@ -12,6 +12,7 @@ use nephos_model::id::{EnvironmentId, KeyId, MemberId, ProjectId, RequestId, Wor
 use nephos_model::role::Role;
 use nephos_model::scope::{Noun, Scope, Scopes};
 use nephos_model::tenant::{Mode, TenantId};
+use nephos_model::trace::TraceContext;
 use nephos_model::{Code, Detail, Fault, Timestamp};
 
 use crate::plan_limits::Limits;
@@ -94,6 +95,8 @@ pub struct Request {
     pub client_request_id: Option<String>,
     /// The client's address.
     pub address: IpAddr,
+    /// The trace that it continues, under the request's own span; `None` when it began one.
+    pub trace: Option<TraceContext>,
 }
 
 /// What an operation is about, and so which credentials are too narrow for it whatever their scopes.

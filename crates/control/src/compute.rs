@@ -474,6 +474,7 @@ impl Cloud {
             let change = Change { before: Some(before), ..change };
             self.announce(plan, grant, now, &change);
             plan.after.operation = Some(id);
+            plan.after.ended.push((under_way.kind, OperationStatus::Cancelled));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ pub mod background;
 pub mod budget;
 pub mod caller;
 pub mod compute;
+pub mod deprecation;
 pub mod environment;
 pub mod event;
 pub mod fault;
@@ -18,6 +19,7 @@ pub mod image;
 pub mod install;
 pub mod invitation;
 pub mod member;
+mod metrics;
 pub mod operation;
 pub mod plan;
 pub mod plan_limits;
@@ -25,6 +27,7 @@ pub mod project;
 pub mod reconcile;
 pub mod region;
 pub mod rehearse;
+pub mod scope;
 pub mod seal;
 pub mod sequence;
 pub mod settings;
@@ -70,6 +73,8 @@ struct Inner {
     budgets: budget::BudgetBook,
     requests: usage::Requests,
     measured: status::Measured,
+    metrics: metrics::Metrics,
+    deprecated_calls: deprecation::Calls,
     regions: Vec<(Region, Arc<dyn Driver>)>,
     running: Arc<idempotency::Running>,
     shown: shown::Shown,
@@ -122,6 +127,8 @@ impl Cloud {
             budgets: budget::BudgetBook::default(),
             requests: usage::Requests::default(),
             measured: status::Measured::default(),
+            metrics: metrics::Metrics::default(),
+            deprecated_calls: deprecation::Calls::default(),
             regions,
             running: Arc::default(),
             shown: shown::Shown::default(),
@@ -187,6 +194,9 @@ impl Cloud {
     pub(crate) fn wake(&self, after: &After) {
         if after.credentials {
             self.0.credentials.forget();
+        }
+        for (kind, status) in &after.ended {
+            self.0.metrics.ended(*kind, *status);
         }
         if self.store().numbers_at_once() {
             self.tell_numbered();

@@ -125,6 +125,7 @@ impl Cloud {
         plan.after.operation = Some(id);
         let change =
             Change { before: Some(before), ..change("operation.cancelled", "operation.cancel", &plan.value, 202) };
+        plan.after.ended.push((plan.value.kind, Status::Cancelled));
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
     }
@@ -149,6 +150,7 @@ impl Cloud {
             steps: kind.steps().iter().map(step).collect(),
             error: None,
             request_id: grant.request().id.raw().to_uuid(),
+            trace: grant.request().trace.clone(),
             created_at: now,
             started_at: None,
             ended_at: None,
@@ -177,6 +179,7 @@ impl Cloud {
             steps: computes.iter().map(step).collect(),
             error: None,
             request_id: grant.request().id.raw().to_uuid(),
+            trace: grant.request().trace.clone(),
             created_at: now,
             started_at: None,
             ended_at: None,

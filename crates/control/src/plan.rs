@@ -6,6 +6,7 @@ use nephos_model::Timestamp;
 use nephos_model::event::Actor;
 use nephos_model::fault::Detail;
 use nephos_model::id::{AuditId, EnvironmentId, Id as _, MemberId, OperationId, ProjectId};
+use nephos_model::operation::{Kind, Status};
 use nephos_model::tenant::TenantId;
 use nephos_store::audit::NewAudit;
 use nephos_store::{Batch, Statement, StoreError};
@@ -51,6 +52,8 @@ pub(crate) struct After {
     pub credentials: bool,
     /// An operation changed.
     pub operation: Option<OperationId>,
+    /// Operations that ended, and how.
+    pub ended: Vec<(Kind, Status)>,
 }
 
 /// Why a plan was not committed.

@@ -129,6 +129,7 @@ impl Cloud {
     /// Writes what is kept in memory only for a while: counted requests, and when keys were last used.
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.flush_requests().await?;
+        self.flush_deprecated_calls().await?;
         self.flush_used().await
     }
 

@@ -8,11 +8,14 @@ use http::HeaderMap;
 use nephos_control::Cloud;
 use nephos_control::address::Range;
 use nephos_docs::Docs;
+use nephos_model::metric::Metric;
 
 use crate::client_address::{self, ForwardedHeader};
 use crate::endpoint::Router;
 use crate::held::Held;
+use crate::metrics::Metrics;
 use crate::openapi::Documents;
+use crate::registry::{Registry, RegistryError};
 
 /// Bytes of a body at most when the operator says nothing: 1 MiB.
 pub const BODY_BYTES_MAX_DEFAULT: usize = 1024 * 1024;
@@ -59,6 +62,8 @@ pub struct Peer {
 pub struct App {
     pub(crate) cloud: Cloud,
     pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Metrics,
     pub(crate) router: Router,
     pub(crate) documents: Documents,
     docs: OnceLock<Docs>,
@@ -67,18 +72,34 @@ pub struct App {
 }
 
 impl App {
-    /// An application over a control plane.
-    pub fn new(cloud: Cloud, config: Config) -> Arc<Self> {
-        let documents = Documents::new(&config.origin);
-        Arc::new(Self {
+    /// An application over a control plane, with the versions and operations of a registry.
+    ///
+    /// # Errors
+    /// When the registry is wrong, such as a sunset that comes too soon after its deprecation.
+    pub fn new(cloud: Cloud, config: Config, registry: Registry) -> Result<Arc<Self>, RegistryError> {
+        registry.check()?;
+        let documents = Documents::new(&config.origin, &registry);
+        Ok(Arc::new(Self {
             cloud,
             config,
-            router: Router::new(),
+            router: Router::new(registry.operations()),
+            metrics: Metrics::new(registry.operations()),
+            registry,
             documents,
             docs: OnceLock::new(),
             held: Held::default(),
             draining: AtomicBool::new(false),
-        })
+        }))
+    }
+
+    /// The numbers of requests and their answers.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.metrics.read()
+    }
+
+    /// Its versions and operations.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     /// Makes `/readyz` answer 503 from now on.
@@ -88,7 +109,7 @@ impl App {
 
     /// The documentation.
     pub(crate) fn docs(&self) -> &Docs {
-        self.docs.get_or_init(|| crate::docs::docs(&self.config.origin))
+        self.docs.get_or_init(|| crate::docs::docs(&self.config.origin, &self.registry))
     }
 
     /// Whether requests can be answered now.

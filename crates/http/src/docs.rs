@@ -11,12 +11,17 @@ use crate::app::App;
 use crate::handle::ResponseBody;
 use crate::mount::{PLATFORM, STRETTCH};
 use crate::openapi;
+use crate::registry::Registry;
 
 /// Answers a path of the documentation; `None` for other paths and methods, and for the API documents.
 pub(crate) fn answer(app: &App, parts: &Parts, request_id: &str) -> Option<Response<ResponseBody>> {
     let path = parts.uri.path();
     let is_head = parts.method == Method::HEAD;
-    if !Docs::owns(path) || path.starts_with("/docs/openapi/") || !(is_head || parts.method == Method::GET) {
+    if !Docs::owns(path)
+        || path.starts_with("/docs/openapi/")
+        || path.starts_with("/docs/changelog.")
+        || !(is_head || parts.method == Method::GET)
+    {
         return None;
     }
     // The root is under no base URL, which programs are told; a browser is shown the way.
@@ -81,8 +86,9 @@ fn respond(answer: Answer, asked: &http::HeaderMap, is_head: bool, request_id: &
 }
 
 /// Made when the first page is asked for: a server that nobody reads about keeps nothing of it.
-pub(crate) fn docs(origin: &str) -> Docs {
-    Docs::new(origin, &openapi::document(PLATFORM, origin), &openapi::document(STRETTCH, origin))
+pub(crate) fn docs(origin: &str, registry: &Registry) -> Docs {
+    let document = |mount| openapi::document(mount, origin, registry);
+    Docs::new(origin, &document(PLATFORM), &document(STRETTCH))
 }
 
 fn etag(body: &[u8]) -> String {

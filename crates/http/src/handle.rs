@@ -5,13 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::Full;
+use nephos_control::scope;
 use nephos_model::id::{Id, RequestId};
+use nephos_model::trace::TraceContext;
 use nephos_model::{Fault, Timestamp};
+use tracing::{Instrument as _, Span};
 
 use crate::app::{App, Peer};
+use crate::changelog;
 use crate::mount::{self, Mount, Place};
 use crate::order::{Decided, Trail, brief_path, decide};
 use crate::surface::Stamp;
@@ -21,7 +26,6 @@ pub type ResponseBody = Full<Bytes>;
 
 /// For how long others may keep the public keys: [`nephos_control::signing::JWKS_MAX_AGE_S`], which a test compares.
 const JWKS_CACHED: &str = "public, max-age=300";
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Answers one request. Never fails: what goes wrong is an answer, with a request id, in the path's convention.
 pub async fn handle<B>(app: &Arc<App>, request: Request<B>, peer: Peer) -> Response<ResponseBody>
@@ -29,23 +33,36 @@ where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let id: RequestId = app.cloud.id();
+    scope::of(id, handle_as(app, id, request, peer)).await
+}
+
+async fn handle_as<B>(app: &Arc<App>, id: RequestId, request: Request<B>, peer: Peer) -> Response<ResponseBody>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let started = app.cloud.clock().monotonic();
     let (parts, body) = request.into_parts();
     let is_head = parts.method == Method::HEAD;
-    let id: RequestId = app.cloud.id();
     let path = mount::plain(parts.uri.path());
     let place = mount::find(&path, app.is_sandbox_host(&parts.headers, &parts.uri));
     let mut trail = new_trail(id, place);
     if let Some(page) = crate::docs::answer(app, &parts, &trail.uuid) {
         return page;
     }
+    trail.trace = crate::headers::trace(&parts.headers).map(|trace| trace.within(id));
+    let mut span = Span::none();
 
     let decided = match public(app, &mut trail, &parts.method, &path).await {
         Some(decided) => decided,
-        None => AssertUnwindSafe(decide(app, &mut trail, place, &parts, body, peer))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Err(Fault::internal("deciding the request panicked"))),
+        None => {
+            span = begin_span(id, &trail, &parts);
+            AssertUnwindSafe(decide(app, &mut trail, place, &parts, body, peer).instrument(span.clone()))
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| Err(Fault::internal("deciding the request panicked")))
+        }
     };
     let now = app.cloud.clock().now();
     let decided = decided.unwrap_or_else(|fault| refuse(app, &mut trail, &fault, now));
@@ -56,10 +73,15 @@ where
         let project = trail.project_id.or(caller.project_id);
         app.cloud.count_request(caller, trail.mount.surface.budget(), project);
     }
+    let took = app.cloud.clock().monotonic().saturating_sub(started);
+    let surface = if matches!(place, Place::Nowhere(_)) { "none" } else { trail.mount.surface.name() };
+    app.metrics.answered(surface, trail.endpoint, &parts.method, decided.status.as_u16(), took);
     if matches!(place, Place::Under(..)) && !trail.held {
-        app.cloud.measure_answer(app.cloud.clock().monotonic().saturating_sub(started));
+        app.cloud.measure_answer(took);
     }
-    let elapsed_us = app.cloud.clock().monotonic().saturating_sub(started).as_micros();
+    if !span.is_disabled() {
+        end_span(&span, &trail, &parts, decided.status);
+    }
     tracing::debug!(
         target: "nephos::access",
         request_id = %trail.uuid,
@@ -69,9 +91,49 @@ where
         operation = trail.endpoint.map(|e| e.id),
         key_id = trail.caller.as_ref().and_then(|c| c.key_id).map(tracing::field::display),
         status = decided.status.as_u16(),
-        elapsed_us = u64::try_from(elapsed_us).unwrap_or(u64::MAX),
+        elapsed_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
     );
     respond(app, trail, &parts.headers, decided, is_head)
+}
+
+/// The span of a request, under the client's span when it names one.
+fn begin_span(id: RequestId, trail: &Trail, parts: &Parts) -> Span {
+    use tracing::field::Empty;
+    let span = tracing::info_span!(
+        target: scope::SPANS, "request", otel.kind = "server", otel.name = Empty, otel.status = Empty,
+        trace_id = Empty, parent_id = Empty, span_id = id.raw().low(), sampled = Empty, trace_state = Empty,
+        http.request.method = %parts.method, url.path = %brief_path(parts.uri.path()), http.route = Empty,
+        http.response.status_code = Empty, nephos.request_id = %trail.uuid, nephos.operation = Empty,
+    );
+    if !span.is_disabled() {
+        match crate::headers::trace(&parts.headers) {
+            Some(trace) => {
+                span.record("trace_id", trace.trace_id());
+                span.record("parent_id", trace.span_id());
+                span.record("sampled", trace.is_sampled());
+                span.record("trace_state", trace.state());
+            }
+            None => {
+                span.record("trace_id", TraceContext::begun(id).trace_id());
+            }
+        }
+    }
+    span
+}
+
+fn end_span(span: &Span, trail: &Trail, parts: &Parts, status: StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if let Some(endpoint) = trail.endpoint {
+        let route = format!("{}{}", trail.mount.base, endpoint.path);
+        span.record("otel.name", format!("{} {route}", parts.method));
+        span.record("http.route", route);
+        span.record("nephos.operation", endpoint.id);
+    } else {
+        span.record("otel.name", parts.method.as_str());
+    }
+    if status.is_server_error() {
+        span.record("otel.status", "error");
+    }
 }
 
 fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
@@ -85,6 +147,8 @@ fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
         headers: HeaderMap::with_capacity(16),
         caller: None,
         endpoint: None,
+        ending: None,
+        trace: None,
         counts: false,
         ends_connection: false,
         project_id: None,
@@ -98,23 +162,28 @@ async fn public(app: &App, trail: &mut Trail, method: &Method, path: &str) -> Op
     if !is_get {
         return None;
     }
-    let answer = |status, body: &'static str| Some(Ok(Decided { status, body: Bytes::from_static(body.as_bytes()) }));
+    let answer = |status, body: &'static str| Some(Ok(Decided::json(status, Bytes::from_static(body.as_bytes()))));
     match path {
         "/healthz" => answer(StatusCode::OK, "{\"status\":\"ok\"}"),
         "/readyz" if app.is_ready().await => answer(StatusCode::OK, "{\"status\":\"ready\"}"),
         "/readyz" => answer(StatusCode::SERVICE_UNAVAILABLE, "{\"status\":\"not ready\"}"),
         "/status.json" => {
             let status = app.cloud.public_status().await.ok()?;
-            Some(Ok(Decided { status: StatusCode::OK, body: Bytes::from(nephos_control::view::json(&*status)) }))
+            Some(Ok(Decided::json(StatusCode::OK, Bytes::from(nephos_control::view::json(&*status)))))
         }
         "/.well-known/jwks.json" => Some(app.cloud.jwks().await.map(|keys| {
             trail.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(JWKS_CACHED));
-            Decided { status: StatusCode::OK, body: Bytes::from(keys) }
+            Decided::json(StatusCode::OK, Bytes::from(keys))
         })),
         path => {
-            let name = path.strip_prefix("/docs/openapi/")?.strip_suffix(".json")?;
-            let body = app.documents.get(name)?;
-            Some(Ok(Decided { status: StatusCode::OK, body }))
+            let name = path.strip_prefix("/docs/")?;
+            if let Some((kind, body)) =
+                changelog::feed(name, &app.registry, &app.config.origin, app.cloud.clock().now())
+            {
+                return Some(Ok(Decided { status: StatusCode::OK, body, kind: HeaderValue::from_static(kind) }));
+            }
+            let body = app.documents.get(name.strip_prefix("openapi/")?.strip_suffix(".json")?)?;
+            Some(Ok(Decided::json(StatusCode::OK, body)))
         }
     }
 }
@@ -131,7 +200,7 @@ fn refuse(app: &App, trail: &mut Trail, fault: &Fault, now: Timestamp) -> Decide
         trail.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let body = fault_body(app, trail.mount, &trail.uuid, fault, now);
-    Decided { status: StatusCode::from_u16(fault.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body }
+    Decided::json(StatusCode::from_u16(fault.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body)
 }
 
 /// The body of a fault.
@@ -141,11 +210,19 @@ pub(crate) fn fault_body(app: &App, mount: Mount, request_id: &str, fault: &Faul
 }
 
 fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head: bool) -> Response<ResponseBody> {
-    let Trail { uuid, mut headers, .. } = trail;
+    let Trail { uuid, mut headers, ending, .. } = trail;
     let has_body = !matches!(decided.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if has_body {
-        headers.insert(header::CONTENT_TYPE, JSON);
+        headers.insert(header::CONTENT_TYPE, decided.kind);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
+    if let Some(ending) = ending {
+        // A list has links of its own; several values of one header are one list.
+        for (name, value) in ending.headers(&app.config.origin) {
+            if let Some(value) = value {
+                headers.append(name, value);
+            }
+        }
     }
     if let Ok(value) = HeaderValue::try_from(uuid) {
         headers.insert("x-request-id", value);

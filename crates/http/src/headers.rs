@@ -1,6 +1,7 @@
 //! What request headers say: media types, credentials, preferences, entity tags.
 
 use http::{HeaderMap, header};
+use nephos_model::trace::TraceContext;
 use nephos_model::{Detail, Fault};
 
 /// Characters in a client's own request id at most.
@@ -33,6 +34,18 @@ pub fn bearer(headers: &HeaderMap) -> Result<&str, NoCredential> {
     let fine =
         scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
     if fine { Ok(token) } else { Err(NoCredential::Malformed) }
+}
+
+/// The trace that a request continues; `None` when it names none, or not in the way of W3C Trace Context.
+pub fn trace(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut parents = headers.get_all("traceparent").iter();
+    let parent = parents.next()?.to_str().ok()?;
+    if parents.next().is_some() {
+        return None;
+    }
+    // A state that is no text is as an invalid one: left out alone.
+    let states = headers.get_all("tracestate").iter().map(|value| value.to_str().unwrap_or("?"));
+    TraceContext::read(parent, states)
 }
 
 /// The client's own id of the request, when it is one: 1 to 128 visible ASCII characters.

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod call;
+mod changelog;
 pub mod client_address;
 mod docs;
 pub mod endpoint;
@@ -14,11 +15,13 @@ pub mod headers;
 mod heads;
 mod held;
 pub mod json;
+pub mod metrics;
 pub mod mount;
 mod noun;
 pub mod openapi;
 mod order;
 pub mod query;
+pub mod registry;
 pub mod reply;
 pub mod serve;
 pub mod surface;
@@ -26,4 +29,5 @@ pub mod surface;
 pub use app::{App, Config, Peer};
 pub use client_address::ForwardedHeader;
 pub use handle::handle;
+pub use registry::Registry;
 pub use serve::serve;

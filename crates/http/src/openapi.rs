@@ -12,6 +12,7 @@ use crate::endpoint::{self, Endpoint, Success};
 use crate::fields;
 use crate::mount::{Mount, PLATFORM, STRETTCH};
 use crate::order::HEADER_BYTES_MAX;
+use crate::registry::{Deprecation, Registry};
 
 /// Version of the OpenAPI specification that the documents follow.
 const OPENAPI: &str = "3.1.0";
@@ -25,8 +26,8 @@ pub struct Documents {
 
 impl Documents {
     /// The documents of an installation; `origin` becomes the servers' URL.
-    pub fn new(origin: &str) -> Self {
-        let render = |mount| Bytes::from(document(mount, origin).to_string());
+    pub fn new(origin: &str, registry: &Registry) -> Self {
+        let render = |mount| Bytes::from(document(mount, origin, registry).to_string());
         Self { platform: render(PLATFORM), strettch: render(STRETTCH) }
     }
 
@@ -43,14 +44,14 @@ impl Documents {
 /// The documents as they are committed: file name and text.
 pub fn files() -> [(&'static str, String); 2] {
     [PLATFORM, STRETTCH].map(|mount| {
-        let mut text = format!("{:#}", document(mount, ""));
+        let mut text = format!("{:#}", document(mount, "", &Registry::default()));
         text.push('\n');
         (mount.surface.name(), text)
     })
 }
 
 /// The document of one surface.
-pub fn document(mount: Mount, origin: &str) -> Value {
+pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
     let mut generator = SchemaSettings::draft2020_12()
         .with(|s| {
             s.definitions_path = "/components/schemas".into();
@@ -58,8 +59,11 @@ pub fn document(mount: Mount, origin: &str) -> Value {
         })
         .into_generator();
     let mut paths = Map::new();
-    for endpoint in endpoint::all() {
-        let operation = operation(mount, endpoint, &mut generator);
+    for endpoint in registry.operations() {
+        let mut operation = operation(mount, endpoint, &mut generator);
+        if let Some(deprecation) = registry.deprecation(endpoint.id) {
+            deprecate(&mut operation, deprecation);
+        }
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         path[endpoint.method.to_lowercase()] = operation;
     }
@@ -120,6 +124,16 @@ fn tags() -> Value {
         }
     }
     nouns.into_iter().map(|noun| json!({"name": noun})).collect()
+}
+
+/// An operation whose end is known, and what it says of it.
+fn deprecate(operation: &mut Value, deprecation: &Deprecation) {
+    operation["deprecated"] = json!(true);
+    operation["x-deprecated-at"] = json!(deprecation.since_at().to_string());
+    operation["x-sunset-at"] = json!(deprecation.sunset_at().to_string());
+    operation["x-successor"] = json!(deprecation.successor);
+    let told = operation["description"].as_str().unwrap_or_default();
+    operation["description"] = json!(format!("{told} Deprecated: {}", deprecation.note));
 }
 
 fn operation(mount: Mount, endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
@@ -504,7 +518,7 @@ mod tests {
     #[test]
     fn every_reference_leads_somewhere_and_every_operation_is_told() {
         for mount in [PLATFORM, STRETTCH] {
-            let document = document(mount, "https://cloud.example");
+            let document = document(mount, "https://cloud.example", &Registry::default());
             let text = document.to_string();
             for reference in text.split("\"$ref\":\"#").skip(1) {
                 let pointer = reference.split('"').next().unwrap();

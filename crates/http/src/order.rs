@@ -18,9 +18,12 @@ use nephos_control::budget::Class;
 use nephos_control::caller::{Caller, Request as Known};
 use nephos_control::idempotency::{Keyed, Recording};
 use nephos_control::plan::{ATTEMPTS_MAX, CommitError};
+use nephos_control::scope;
 use nephos_model::id::{ProjectId, RequestId};
+use nephos_model::trace::TraceContext;
 use nephos_model::{Code, Detail, Fault};
 use sha2::{Digest, Sha256};
+use tracing::Instrument as _;
 
 use crate::app::{App, Peer};
 use crate::call::{Answer, Call, Rendered};
@@ -30,6 +33,7 @@ use crate::headers::{self, NoCredential, Tags};
 use crate::json::{Json, brief};
 use crate::mount::{Mount, Place};
 use crate::query::Query;
+use crate::registry::{Ending, Stage};
 
 /// Bytes of a body at most where no credential is asked for: 16 KiB.
 pub const OPEN_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -54,9 +58,13 @@ pub(crate) struct Trail {
     pub id: RequestId,
     pub uuid: String,
     pub mount: Mount,
+    /// The trace that the request continues, under its own span.
+    pub trace: Option<TraceContext>,
     pub headers: HeaderMap,
     pub caller: Option<Arc<Caller>>,
     pub endpoint: Option<&'static Endpoint>,
+    /// What it asks for that is deprecated or gone.
+    pub ending: Option<Ending>,
     /// Whether it was let in, and so counts in the usage.
     pub counts: bool,
     /// Whether nothing that follows on its connection can be read.
@@ -72,11 +80,18 @@ pub(crate) struct Trail {
 pub(crate) struct Decided {
     pub status: StatusCode,
     pub body: Bytes,
+    /// The body's media type.
+    pub kind: HeaderValue,
 }
 
 impl Decided {
+    /// A body of JSON.
+    pub(crate) fn json(status: StatusCode, body: Bytes) -> Self {
+        Self { status, body, kind: HeaderValue::from_static("application/json") }
+    }
+
     fn empty(status: StatusCode) -> Self {
-        Self { status, body: Bytes::new() }
+        Self::json(status, Bytes::new())
     }
 }
 
@@ -100,9 +115,12 @@ where
     // 2. A path under no base URL; a version that there is not.
     let (mount, path) = match place {
         Place::Under(mount, path) => (mount, path),
-        Place::NoVersion(mount) => return Err(no_version(mount)),
+        Place::NoVersion(mount) => return Err(no_version(app, mount)),
         Place::Nowhere(_) => return Err(nowhere()),
     };
+
+    let now = app.cloud.clock().now();
+    trail.ending = app.registry.ending(&app.router, mount, path, parts.method.as_str(), now);
 
     // 3. Preflight.
     let is_options = parts.method == Method::OPTIONS;
@@ -137,6 +155,16 @@ where
     }
 
     // 6. Path, version, method.
+    if let Some(ending) = &trail.ending {
+        if let Some(operation) = ending.operation() {
+            if let Some(caller) = &caller {
+                app.cloud.note_deprecated_call(caller, operation);
+            }
+        }
+        if ending.stage(now) == Stage::Gone {
+            return Err(ending.fault());
+        }
+    }
     let (resource, segment) = app.router.find(path).ok_or_else(unknown_path)?;
     if is_options {
         set(&mut trail.headers, header::ALLOW, &resource.allow);
@@ -184,6 +212,7 @@ where
         id: trail.id,
         client_request_id: headers::client_request_id(&parts.headers).map(str::to_owned),
         address,
+        trace: trail.trace.clone(),
     };
     let wait_s = syntax.query.integer("wait").and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
     let call = Call {
@@ -202,7 +231,7 @@ where
         envelope: headers::prefers_envelope(&parts.headers),
         ticket: None,
     };
-    let performed = guarded(app, endpoint, wait_s, perform(call, syntax.key, json)).await;
+    let performed = guarded(app, trail.id, endpoint, wait_s, perform(call, syntax.key, json)).await;
     let performed = performed.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
     drop(hold);
     Ok(answer(trail, performed))
@@ -279,7 +308,8 @@ async fn attempts(call: &mut Call, json: Option<Json>) -> Result<Performed, Faul
     }
     for _ in 0..ATTEMPTS_MAX {
         // 12 and 13: objects, preconditions, state, quota, dry run.
-        match (call.endpoint.handler)(call).await {
+        let span = tracing::info_span!(target: scope::SPANS, "use-case", otel.name = call.endpoint.id);
+        match (call.endpoint.handler)(call).instrument(span).await {
             Ok(Answer::Written(rendered)) => return Ok(Performed::Written(rendered)),
             Ok(Answer::Read(reply)) => {
                 if let (Some(tags), Some(etag), true) = (&call.if_none_match, &reply.etag, call.endpoint.is_read())
@@ -303,6 +333,7 @@ async fn attempts(call: &mut Call, json: Option<Json>) -> Result<Performed, Faul
 /// Runs a handler so that neither a panic nor a client that goes away leaves anything half done, and in bounded time.
 async fn guarded(
     app: &Arc<App>,
+    id: RequestId,
     endpoint: &'static Endpoint,
     wait_s: u64,
     performing: impl Future<Output = Result<Performed, Fault>> + Send + 'static,
@@ -315,7 +346,7 @@ async fn guarded(
         }
     } else {
         // On a task of its own: a client that goes away midway does not stop it.
-        match select(tokio::spawn(performing), deadline).await {
+        match select(tokio::spawn(scope::of(id, performing).in_current_span()), deadline).await {
             Either::Left((joined, _)) => joined.map_err(|_| panicked(endpoint)),
             Either::Right(_) => return Err(too_slow("answer")),
         }
@@ -341,7 +372,7 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
             if rendered.secret {
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
-            Decided { status: status(rendered.status), body: rendered.body }
+            Decided::json(status(rendered.status), rendered.body)
         }
         Performed::NotModified(etag, project) => {
             trail.project_id = project;
@@ -359,7 +390,7 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             let status = status(mount.surface.replay_status(recording.status));
-            Decided { status, body: Bytes::from(recording.body) }
+            Decided::json(status, Bytes::from(recording.body))
         }
     }
 }
@@ -483,8 +514,9 @@ fn nowhere() -> Fault {
     }
 }
 
-fn no_version(mount: Mount) -> Fault {
-    let message = format!("There is no such version of this API. The versions there are: {}.", mount.base);
+fn no_version(app: &App, mount: Mount) -> Fault {
+    let versions = app.registry.versions_of(mount, app.cloud.clock().now());
+    let message = format!("There is no such version of this API. The versions there are: {versions}.");
     Fault {
         details: vec![Detail::new("unknown_version", message.clone())],
         ..Fault::new(Code::ResourceNotFound, message)

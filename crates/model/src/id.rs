@@ -63,6 +63,16 @@ impl Raw {
         format!("{}-{}-{}-{}-{}", &h[..8], &h[8..12], &h[12..16], &h[16..20], &h[20..])
     }
 
+    /// What [`Raw::to_uuid`] wrote.
+    pub fn from_uuid(text: &str) -> Option<Self> {
+        let is_uuid = text.len() == 36
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                8 | 13 | 18 | 23 => byte == b'-',
+                _ => byte.is_ascii_hexdigit(),
+            });
+        if is_uuid { u128::from_str_radix(&text.replace('-', ""), 16).ok().map(Self) } else { None }
+    }
+
     fn encode(self) -> [u8; SUFFIX_CHARS] {
         let mut out = [0u8; SUFFIX_CHARS];
         for (i, slot) in out.iter_mut().rev().enumerate() {

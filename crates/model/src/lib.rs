@@ -15,6 +15,7 @@ pub mod image;
 pub mod invitation;
 pub mod key;
 pub mod label;
+pub mod metric;
 pub mod name;
 pub mod operation;
 pub mod page;
@@ -25,6 +26,7 @@ pub mod scope;
 pub mod size;
 pub mod ssh_key;
 pub mod tenant;
+pub mod trace;
 pub mod workspace;
 
 pub use clock::{Clock, Timestamp};

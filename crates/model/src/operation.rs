@@ -6,6 +6,7 @@ use std::str::FromStr;
 use crate::clock::Timestamp;
 use crate::fault::Code;
 use crate::id::{ComputeId, EnvironmentId, OperationId, ProjectId};
+use crate::trace::TraceContext;
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal, [$($step:literal),*];)*) => {
@@ -133,6 +134,8 @@ pub struct Operation {
     pub error: Option<(Code, String)>,
     /// The request that asked for it, as a UUID.
     pub request_id: String,
+    /// The trace that the request continued, under the request's own span; `None` when the request began it.
+    pub trace: Option<TraceContext>,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its first step began.

@@ -18,8 +18,8 @@ use nephos_model::tenant::Mode;
 use toml::Value;
 
 pub use field::{
-    AdminListen, Currency, DatabaseUrl, DriverChoice, Field, ForwardedHeader, Host, Line, List, LogFormat, LogLevel,
-    Origin, Ranged, Regions, Sizes,
+    AdminListen, Currency, DatabaseUrl, DriverChoice, Endpoint, Field, ForwardedHeader, Host, Line, List, LogFormat,
+    LogLevel, Origin, Ranged, Regions, Sizes,
 };
 pub use limits::{Network, Plans, named_limits};
 
@@ -126,6 +126,12 @@ keys! {
     log: LogFormat = LogFormat::Text;
     /// From which severity on lines are logged.
     log_level: LogLevel = LogLevel::Info;
+    /// Each request leaves a log line, whatever log_level is; at debug and trace it does anyway.
+    access_log: bool = false;
+    /// The base URL of a receiver of traces (OTLP over HTTP). Without one OTEL_EXPORTER_OTLP_ENDPOINT, without that none.
+    telemetry_otlp_endpoint: Option<Endpoint> = None;
+    /// Of the traces that begin here, so many of a hundred are sent; those that clients began are sent as they ask.
+    telemetry_sample_percent: Ranged<0, 100> = Ranged(100);
     /// Where computes run; the first is the default.
     regions: Regions = Regions(vec![Region { name: "local".to_owned(), driver: "auto".to_owned(), mode: Mode::Live }]);
     /// What computes can be; the first is the default. Prices in millionths of the currency's unit.
@@ -423,15 +429,23 @@ fn file_entries(path: &Path) -> Result<Vec<(String, Value, usize)>, Vec<String>>
     };
     let spans = toml::de::DeTable::parse(&text).map_err(|e| syntax(&e))?;
     let mut table: toml::Table = toml::from_str(&text).map_err(|e| syntax(&e))?;
-    let mut entries: Vec<_> = spans
-        .get_ref()
-        .iter()
-        .filter_map(|(key, _)| {
-            let name = key.get_ref().to_string();
-            let value = table.remove(&name)?;
-            Some((name, value, at(key.span().start)))
-        })
-        .collect();
+    let mut entries: Vec<_> = Vec::new();
+    for (key, spanned) in spans.get_ref() {
+        let name = key.get_ref().to_string();
+        let Some(value) = table.remove(&name) else { continue };
+        match (value, spanned.get_ref()) {
+            // The keys of a section are those that begin with its name: `[telemetry]` and `otlp_endpoint` are
+            // `telemetry_otlp_endpoint`.
+            (Value::Table(mut section), toml::de::DeValue::Table(inner)) if KEYS.iter().all(|k| k.name != name) => {
+                for key in inner.keys() {
+                    let below = key.get_ref().to_string();
+                    let value = section.remove(&below);
+                    entries.extend(value.map(|value| (format!("{name}_{below}"), value, at(key.span().start))));
+                }
+            }
+            (value, _) => entries.push((name, value, at(key.span().start))),
+        }
+    }
     entries.sort_by_key(|(_, _, line)| *line);
     Ok(entries)
 }

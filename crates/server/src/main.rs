@@ -18,6 +18,7 @@ mod output;
 mod restore;
 mod serve;
 mod system;
+mod telemetry;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -28,7 +29,9 @@ use clap::{CommandFactory as _, Parser as _};
 use nephos_model::{Clock, Entropy};
 
 use cli::{Cli, Command, ConfigCommand};
-use config::{ConfigError, KEYS, Loaded, LogFormat, LogLevel, Sources};
+use config::{Config, ConfigError, KEYS, Loaded, LogFormat, LogLevel, Sources};
+use logging::Logging;
+use telemetry::Exporter;
 
 /// Requests allocate on one thread and are often freed on another, which this allocator takes lightly.
 #[global_allocator]
@@ -61,16 +64,16 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<ExitCode> {
     if let Some((place, request, output)) = operator::request(&command)? {
-        logging::start(LogFormat::Text, LogLevel::Warn);
+        logging::start(QUIET, None);
         run_one(operator::run(&place, request, output, clock, entropy))?;
         return Ok(ExitCode::SUCCESS);
     }
     match command {
         Command::Serve(settings) => {
             let loaded = Loaded::read(&Sources::of_process(settings.place.config.clone(), settings.flags()))?;
-            logging::start(loaded.config.log, loaded.config.log_level);
+            let exporter = start_telemetry(&loaded.config, &clock, &*entropy)?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-            runtime.context("the runtime can't be started")?.block_on(serve::run(loaded, clock, entropy))?;
+            runtime.context("the runtime can't be started")?.block_on(serve::run(loaded, clock, entropy, exporter))?;
         }
         Command::Config(ConfigCommand::Check(settings)) => {
             let loaded = Loaded::read(&Sources::of_process(settings.place.config.clone(), settings.flags()))?;
@@ -94,7 +97,7 @@ fn dispatch(command: Command, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) 
             return Ok(if is_fit { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Restore(a) => {
-            logging::start(LogFormat::Text, LogLevel::Warn);
+            logging::start(QUIET, None);
             let loaded = operator::load(&a.place)?;
             let done = run_one(restore::restore(&loaded.config, &a.file, a.force, clock, entropy))?;
             match a.printed.output {
@@ -118,6 +121,29 @@ fn dispatch(command: Command, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) 
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Log lines of a command.
+const QUIET: Logging = Logging { format: LogFormat::Text, level: LogLevel::Warn, access: false };
+
+/// Log lines of a server from here on, and its traces to whoever is to have them.
+fn start_telemetry(config: &Config, clock: &Arc<dyn Clock>, entropy: &dyn Entropy) -> Result<Option<Arc<Exporter>>> {
+    let logging = Logging { format: config.log, level: config.log_level, access: config.access_log };
+    let endpoint = config.telemetry_otlp_endpoint.as_ref().map(|endpoint| endpoint.0.as_str());
+    let percent = config.telemetry_sample_percent.0;
+    let settings = telemetry::Settings::read(endpoint, percent, |name| std::env::var(name).ok());
+    let Some(settings) = settings else {
+        logging::start(logging, None);
+        return Ok(None);
+    };
+    let (url, notes) = (settings.url.clone(), settings.notes.clone());
+    let (exporter, spans) = Exporter::start(settings, Arc::clone(clock), entropy)?;
+    logging::start(logging, Some(spans));
+    tracing::info!(url, "traces are sent");
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok(Some(Arc::new(exporter)))
 }
 
 /// Runs one piece of work to its end, on this thread.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nephos_model::metric::{Distribution, Label, Metric, Reading};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -17,21 +18,6 @@ use tokio::sync::{Semaphore, watch};
 const CONNECTIONS_MAX: usize = 32;
 /// Time for a request's head to arrive.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-
-/// One number that is exported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metric {
-    /// Its name, with the unit at the end.
-    pub name: &'static str,
-    /// What it counts.
-    pub help: &'static str,
-    /// `counter` or `gauge`.
-    pub kind: &'static str,
-    /// Label and value, when there are several of the name.
-    pub label: Option<(&'static str, String)>,
-    /// The number.
-    pub value: u64,
-}
 
 /// What there is to tell.
 #[derive(Debug)]
@@ -44,23 +30,52 @@ pub struct Report {
     pub details: Value,
 }
 
-/// The numbers in the text form of Prometheus.
+/// The numbers in the text form of Prometheus. Those of one name stand side by side.
 pub fn text(metrics: &[Metric]) -> String {
     let mut out = String::new();
     let mut last = "";
     for m in metrics {
+        let kind = match m.reading {
+            Reading::Counter(_) => "counter",
+            Reading::Gauge(_) => "gauge",
+            Reading::Durations(_) | Reading::Sizes(_) => "histogram",
+        };
         // Writing to a String can't fail.
         if m.name != last {
-            _ = writeln!(out, "# HELP {} {}\n# TYPE {} {}", m.name, m.help, m.name, m.kind);
+            _ = writeln!(out, "# HELP {} {}\n# TYPE {} {kind}", m.name, m.help, m.name);
             last = m.name;
         }
-        let escaped = |v: &str| v.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        match &m.label {
-            Some((label, value)) => _ = writeln!(out, "{}{{{label}=\"{}\"}} {}", m.name, escaped(value), m.value),
-            None => _ = writeln!(out, "{} {}", m.name, m.value),
+        match &m.reading {
+            Reading::Counter(value) | Reading::Gauge(value) => {
+                _ = writeln!(out, "{}{} {value}", m.name, labels(&m.labels, None));
+            }
+            Reading::Durations(distribution) => histogram(&mut out, m, distribution, seconds),
+            Reading::Sizes(distribution) => histogram(&mut out, m, distribution, |size| size.to_string()),
         }
     }
     out
+}
+
+fn histogram(out: &mut String, m: &Metric, told: &Distribution, shown: fn(u64) -> String) {
+    for (bound, count) in &told.buckets {
+        _ = writeln!(out, "{}_bucket{} {count}", m.name, labels(&m.labels, Some(&shown(*bound))));
+    }
+    _ = writeln!(out, "{}_bucket{} {}", m.name, labels(&m.labels, Some("+Inf")), told.count);
+    let labels = labels(&m.labels, None);
+    _ = writeln!(out, "{}_sum{labels} {}\n{}_count{labels} {}", m.name, shown(told.sum), m.name, told.count);
+}
+
+/// Microseconds as seconds, exactly.
+fn seconds(micros: u64) -> String {
+    let text = format!("{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+fn labels(labels: &[Label], bound: Option<&str>) -> String {
+    let pairs = labels.iter().copied().chain(bound.map(|bound| ("le", bound)));
+    let escaped = |v: &str| v.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let pairs: Vec<_> = pairs.map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    if pairs.is_empty() { String::new() } else { format!("{{{}}}", pairs.join(",")) }
 }
 
 /// Memory of this process that is in RAM, in bytes.
@@ -137,19 +152,25 @@ where
 
 #[cfg(test)]
 mod tests {
+    use nephos_model::metric::Histogram;
+
     use super::*;
 
     #[test]
-    fn names_are_told_once_and_values_escaped() {
-        let one = |label: Option<(&'static str, String)>, value| Metric {
-            name: "nephos_x_total",
-            help: "Things.",
-            kind: "counter",
-            label,
-            value,
-        };
-        let metrics = [one(Some(("a", "b\"\n".to_owned())), 1), one(None, 2)];
-        let expected = "# HELP nephos_x_total Things.\n# TYPE nephos_x_total counter\nnephos_x_total{a=\"b\\\"\\n\"} 1\nnephos_x_total 2\n";
+    fn names_are_told_once_and_histograms_add_up() {
+        let histogram = Histogram::new(&[1_000, 2_500_000]);
+        histogram.record(900);
+        histogram.record(3_000_000);
+        let metrics = [
+            Metric::counter("nephos_x_total", "Things.", &[("a", "b\"\n")], 1),
+            Metric::counter("nephos_x_total", "Things.", &[], 2),
+            Metric::durations("nephos_y_seconds", "Times.", &[("a", "c")], histogram.read()),
+        ];
+        let expected = "# HELP nephos_x_total Things.\n# TYPE nephos_x_total counter\nnephos_x_total{a=\"b\\\"\\n\"} 1\n\
+            nephos_x_total 2\n# HELP nephos_y_seconds Times.\n# TYPE nephos_y_seconds histogram\n\
+            nephos_y_seconds_bucket{a=\"c\",le=\"0.001\"} 1\nnephos_y_seconds_bucket{a=\"c\",le=\"2.5\"} 1\n\
+            nephos_y_seconds_bucket{a=\"c\",le=\"+Inf\"} 2\nnephos_y_seconds_sum{a=\"c\"} 3.0009\n\
+            nephos_y_seconds_count{a=\"c\"} 2\n";
         assert_eq!(text(&metrics), expected);
         assert!(resident_bytes() > 0 && descriptors() > 0);
     }

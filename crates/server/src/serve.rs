@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nephos_model::metric::Metric;
 use nephos_model::{Clock, Entropy};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,7 +22,8 @@ use crate::config::{Config, ForwardedHeader, Loaded};
 use crate::data_dir::{DataDir, Lock, Locked};
 use crate::installation::{Installation, Purpose};
 use crate::listen::{self, Listeners};
-use crate::metrics::{self, Metric, Report};
+use crate::metrics::{self, Report};
+use crate::telemetry::Exporter;
 
 /// How long a start waits for a command that holds the folder: those take moments.
 const LOCK_DEADLINE: Duration = Duration::from_secs(3);
@@ -31,7 +33,12 @@ const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Runs until a signal ends it.
-pub async fn run(loaded: Loaded, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Result<()> {
+pub async fn run(
+    loaded: Loaded,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    exporter: Option<Arc<Exporter>>,
+) -> Result<()> {
     let started = clock.monotonic();
     let config = Arc::new(loaded.config);
     let mut signals = Signals::listen()?;
@@ -50,7 +57,9 @@ pub async fn run(loaded: Loaded, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
 
     let installation = Installation::open(&config, &dir, Arc::clone(&clock), entropy, Purpose::Serve).await?;
     let mut background = installation.cloud.start().await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
-    let app = nephos_http::App::new(installation.cloud.clone(), http_config(&config, &url));
+    let registry = nephos_http::Registry::default();
+    background.announce(registry.notices());
+    let app = nephos_http::App::new(installation.cloud.clone(), http_config(&config, &url), registry)?;
     let (stop, stopped) = watch::channel(false);
 
     let socket = admin::socket::bind(dir.path()).context("the admin socket can't be made in the data folder")?;
@@ -72,10 +81,18 @@ pub async fn run(loaded: Loaded, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
     let draining = Arc::new(AtomicBool::new(false));
     if let Some(listener) = details {
         let listener = tokio::net::TcpListener::from_std(listener).context("the admin listener can't be used")?;
-        let (installation, draining, clock) = (installation.clone(), Arc::clone(&draining), Arc::clone(&clock));
+        let (reported, clock) = (
+            Reported {
+                installation: installation.clone(),
+                app: Arc::clone(&app),
+                exporter: exporter.clone(),
+                draining: Arc::clone(&draining),
+            },
+            Arc::clone(&clock),
+        );
         tokio::spawn(metrics::serve(listener, stopped.clone(), move || {
-            let (installation, draining, clock) = (installation.clone(), Arc::clone(&draining), Arc::clone(&clock));
-            async move { report(&installation, &draining, clock.monotonic().saturating_sub(started)).await }
+            let (reported, clock) = (reported.clone(), Arc::clone(&clock));
+            async move { reported.report(clock.monotonic().saturating_sub(started)).await }
         }));
     }
 
@@ -122,6 +139,10 @@ pub async fn run(loaded: Loaded, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy
         bail!(why);
     }
     tracing::info!("stopped");
+    if let Some(exporter) = exporter {
+        // Bounded, and nothing else is left to be done.
+        exporter.flush();
+    }
     Ok(())
 }
 
@@ -168,28 +189,39 @@ fn http_config(config: &Config, origin: &str) -> nephos_http::Config {
     }
 }
 
-async fn report(installation: &Installation, draining: &AtomicBool, up: Duration) -> Report {
-    let store = installation.cloud.store();
-    let database = store.ping().await;
-    let is_draining = draining.load(Ordering::Relaxed);
-    let is_ready = database.is_ok() && !is_draining;
-    let counts = store.counts();
-    let one = |name, help, kind, value| Metric { name, help, kind, label: None, value };
-    let metrics = vec![
-        one("nephos_ready", "1 when requests can be answered.", "gauge", u64::from(is_ready)),
-        one("nephos_up_seconds", "Time since the start.", "gauge", up.as_secs()),
-        one("process_resident_memory_bytes", "Memory of the process in RAM.", "gauge", metrics::resident_bytes()),
-        one("process_open_fds", "Open file descriptors.", "gauge", metrics::descriptors()),
-        one("nephos_store_batches_total", "Batches of statements that were asked for.", "counter", counts.batches),
-        one("nephos_store_commits_total", "Transactions that were committed.", "counter", counts.commits),
-    ];
-    let details = json!({
-        "ready": is_ready,
-        "draining": is_draining,
-        "database": {"engine": installation.database, "answers": database.is_ok(),
-            "error": database.err().map(|e| e.to_string())},
-    });
-    Report { metrics, is_ready, details }
+/// What metrics and readiness details tell of.
+#[derive(Clone)]
+struct Reported {
+    installation: Installation,
+    app: Arc<nephos_http::App>,
+    exporter: Option<Arc<Exporter>>,
+    draining: Arc<AtomicBool>,
+}
+
+impl Reported {
+    async fn report(&self, up: Duration) -> Report {
+        let cloud = &self.installation.cloud;
+        let database = cloud.store().ping().await;
+        let is_draining = self.draining.load(Ordering::Relaxed);
+        let is_ready = database.is_ok() && !is_draining;
+        let gauge = |name, help, value| Metric::gauge(name, help, &[], value);
+        let mut metrics = vec![
+            gauge("nephos_ready", "1 when requests can be answered.", u64::from(is_ready)),
+            gauge("nephos_up_seconds", "Time since the start.", up.as_secs()),
+            gauge("process_resident_memory_bytes", "Memory of the process in RAM.", metrics::resident_bytes()),
+            gauge("process_open_fds", "Open file descriptors.", metrics::descriptors()),
+        ];
+        metrics.extend(cloud.metrics());
+        metrics.extend(self.app.metrics());
+        metrics.extend(self.exporter.iter().flat_map(|exporter| exporter.metrics()));
+        let details = json!({
+            "ready": is_ready,
+            "draining": is_draining,
+            "database": {"engine": self.installation.database, "answers": database.is_ok(),
+                "error": database.err().map(|e| e.to_string())},
+        });
+        Report { metrics, is_ready, details }
+    }
 }
 
 /// The signals that matter.

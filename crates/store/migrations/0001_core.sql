@@ -115,6 +115,22 @@ CREATE TABLE signing_keys (
     created_at BIGINT NOT NULL
 );
 
+-- When a key last called an operation that is deprecated.
+CREATE TABLE deprecated_calls (
+    key_id TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    last_called_at BIGINT NOT NULL,
+    PRIMARY KEY (key_id, operation)
+) WITHOUT ROWID;
+
+-- What a workspace was told once: new versions, deprecations.
+CREATE TABLE announcements (
+    workspace_id TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (workspace_id, subject)
+) WITHOUT ROWID;
+
 CREATE TABLE projects (
     tenant BIGINT NOT NULL,
     id TEXT NOT NULL,
@@ -242,6 +258,7 @@ CREATE TABLE operations (
     error_code TEXT,
     error_message TEXT,
     request_id TEXT NOT NULL,
+    trace TEXT,
     version BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     started_at BIGINT,

@@ -36,6 +36,7 @@ pub mod capacity;
 pub mod compute;
 mod convert;
 pub mod counter;
+pub mod deprecation;
 mod engine;
 pub mod environment;
 mod error;
@@ -65,6 +66,9 @@ pub mod work;
 pub mod workspace;
 
 use std::path::PathBuf;
+
+use nephos_model::metric::Metric;
+use tracing::Instrument as _;
 
 pub use batch::{Batch, Expect, Miss, STATEMENTS_MAX, Statement};
 pub use engine::postgres::PostgresOptions;
@@ -134,20 +138,59 @@ impl Store {
 
     /// The rows of several statements that only read, all from one snapshot. Answers are in the statements' order.
     pub async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.read_all(statements).await,
-            // Boxed, because it is many times as large as the other engine's and callers hold it inside of theirs.
-            Backend::Postgres(postgres) => Box::pin(postgres.read_all(statements)).await,
-        }
+        let span = self.span("sql.read", &statements);
+        let reading = async {
+            match &self.backend {
+                Backend::Sqlite(sqlite) => sqlite.read_all(statements).await,
+                // Boxed, because it is many times as large as the other engine's and callers hold it inside of theirs.
+                Backend::Postgres(postgres) => Box::pin(postgres.read_all(statements)).await,
+            }
+        };
+        reading.instrument(span).await
     }
 
     /// Does all of the batch, durably, or nothing of it. Answers the rows of each statement in order; a statement
     /// without `RETURNING` has none. A caller that is dropped midway leaves the batch either done or not begun.
     pub async fn write(&self, batch: Batch) -> Result<Vec<Vec<Row>>> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.write(batch).await,
-            Backend::Postgres(postgres) => Box::pin(postgres.write(batch)).await,
-        }
+        let span = self.span("sql.write", &batch.statements);
+        let writing = async {
+            match &self.backend {
+                Backend::Sqlite(sqlite) => sqlite.write(batch).await,
+                Backend::Postgres(postgres) => Box::pin(postgres.write(batch)).await,
+            }
+        };
+        writing.instrument(span).await
+    }
+
+    /// The span of a read or a batch. Off, it costs the look at a flag; values are never in it, only statements' names.
+    fn span(&self, name: &'static str, statements: &[Statement]) -> tracing::Span {
+        tracing::info_span!(
+            target: "otel", "sql", otel.name = name, otel.kind = "client", db.system.name = self.engine().system(),
+            db.operation.batch.size = statements.len(), db.query.summary = %Names(statements),
+        )
+    }
+
+    /// The store's numbers.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let counts = self.counts();
+        let load = match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.load(),
+            Backend::Postgres(postgres) => postgres.load(),
+        };
+        let counter = |name, help, value| Metric::counter(name, help, &[], value);
+        let waiting = |queue, value| {
+            let help = "Requests that wait for the database; on PostgreSQL all that are under way are reads.";
+            Metric::gauge("nephos_store_queue_depth", help, &[("queue", queue)], value)
+        };
+        vec![
+            counter("nephos_store_batches_total", "Batches that were made durable.", counts.batches),
+            counter("nephos_store_commits_total", "Transactions that were committed.", counts.commits),
+            counter("nephos_store_retries_total", "Batches that were run again after a conflict.", counts.retries),
+            counter("nephos_store_reconnects_total", "Connections made anew.", counts.reconnects),
+            Metric::sizes("nephos_store_group_size", "Batches that one commit made durable.", &[], load.groups),
+            waiting("read", load.reads),
+            waiting("write", load.writes),
+        ]
     }
 
     /// What the store has done since it was opened.
@@ -180,6 +223,24 @@ impl Store {
                 "the database is on a PostgreSQL server: copy it with pg_dump".into(),
                 None,
             )),
+        }
+    }
+}
+
+/// The names of the first statements of a batch, with how many more there are.
+struct Names<'a>(&'a [Statement]);
+
+/// Statements that a span names.
+const NAMES_MAX: usize = 8;
+
+impl std::fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, statement) in self.0.iter().take(NAMES_MAX).enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { " " }, statement.sql.name)?;
+        }
+        match self.0.len().checked_sub(NAMES_MAX) {
+            Some(more) if more > 0 => write!(f, " and {more} more"),
+            _ => Ok(()),
         }
     }
 }

@@ -6,6 +6,7 @@ use nephos_model::id::{ComputeId, OperationId, ProjectId};
 use nephos_model::operation::{Operation, Step};
 use nephos_model::page::{Listed, Page};
 use nephos_model::tenant::TenantId;
+use nephos_model::trace::TraceContext;
 
 use crate::batch::Statement;
 use crate::convert::Model;
@@ -18,7 +19,7 @@ use crate::{Store, counter, params, sql};
 macro_rules! columns {
     () => {
         "id, kind, status, compute_id, project_id, environment_id, steps, error_code, error_message, request_id, version, \
-         created_at, started_at, ended_at"
+         created_at, started_at, ended_at, trace"
     };
 }
 
@@ -50,9 +51,12 @@ led!(OPERATION_LIST_PROJECT, OPERATION_COUNT_PROJECT, " AND project_id = $7 ");
 sql! {
     /// One operation.
     indexed pub OPERATION_GET = concat!("SELECT ", columns!(), " FROM operations WHERE tenant = $1 AND id = $2");
+    /// The request and the trace of the last operation on a compute.
+    indexed pub OPERATION_LAST = "SELECT request_id, trace, ended_at FROM operations WHERE tenant = $1 AND compute_id = $2
+        ORDER BY id DESC LIMIT 1";
     /// A new operation.
     pub OPERATION_INSERT = "INSERT INTO operations (tenant, id, kind, status, compute_id, project_id, environment_id, steps,
-        request_id, version, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10)";
+        request_id, version, created_at, trace) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11)";
     /// How far it is; compare-and-set on the version.
     pub OPERATION_UPDATE = "UPDATE operations SET status = $4, steps = $5, error_code = $6, error_message = $7,
         started_at = $8, ended_at = $9, version = version + 1 WHERE tenant = $1 AND id = $2 AND version = $3";
@@ -88,6 +92,7 @@ fn decode(row: &Row) -> Result<Versioned> {
         created_at: row.time(11)?,
         started_at: row.opt_time(12)?,
         ended_at: row.opt_time(13)?,
+        trace: row.opt_text(14)?.and_then(TraceContext::from_text),
     };
     Ok((operation, row.int(10)?))
 }
@@ -133,7 +138,8 @@ pub fn insert(tenant: TenantId, o: &Operation) -> Vec<Statement> {
             o.environment_id,
             steps_text(&o.steps),
             &o.request_id,
-            o.created_at
+            o.created_at,
+            o.trace.as_ref().map(TraceContext::to_text)
         ]),
         counter::add(tenant, "operation", "", 1),
     ]
@@ -176,6 +182,19 @@ impl Store {
     /// One operation with the version of its row.
     pub async fn operation(&self, tenant: TenantId, id: OperationId) -> Result<Option<Versioned>> {
         self.one(OPERATION_GET.bind(params![tenant, id]), decode).await
+    }
+
+    /// The request (a UUID) behind the operation that is under way on a compute, and the trace that it continued.
+    pub async fn operation_under_way(
+        &self,
+        tenant: TenantId,
+        compute: ComputeId,
+    ) -> Result<Option<(String, Option<TraceContext>)>> {
+        let decode = |row: &Row| {
+            let trace = row.opt_text(1)?.and_then(TraceContext::from_text);
+            Ok(if row.opt_time(2)?.is_none() { Some((row.string(0)?, trace)) } else { None })
+        };
+        Ok(self.one(OPERATION_LAST.bind(params![tenant, compute]), decode).await?.flatten())
     }
 
     /// A page of operations, newest first.

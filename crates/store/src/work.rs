@@ -27,7 +27,7 @@ sql! {
     /// Nobody holds a lease: only while no other process can.
     pub WORK_RECLAIM = "UPDATE work SET lease_owner = NULL, lease_until_at = 0, due_at = $1 WHERE lease_until_at > 0";
     /// What is due and not leased, the longest due first.
-    indexed pub WORK_DUE = "SELECT compute_id, tenant, region, attempts FROM work
+    indexed pub WORK_DUE = "SELECT compute_id, tenant, region, attempts, due_at FROM work
         WHERE due_at <= $1 AND lease_until_at <= $1 ORDER BY due_at, compute_id LIMIT $2";
     /// When something is due next.
     indexed pub WORK_NEXT = "SELECT due_at FROM work WHERE due_at > $1 ORDER BY due_at, compute_id LIMIT 1";
@@ -58,6 +58,8 @@ pub struct Work {
     pub region: String,
     /// How many looks failed in a row.
     pub attempts: u32,
+    /// Since when it wants one.
+    pub due_at: Timestamp,
 }
 
 /// A look is wanted at `due_at`.
@@ -109,6 +111,7 @@ impl Store {
                 tenant: TenantId(row.int(1)?),
                 region: row.string(2)?,
                 attempts: row.u32(3)?,
+                due_at: row.time(4)?,
             })
         })
         .await

@@ -175,6 +175,7 @@ impl World {
             id: self.cloud.id(),
             client_request_id: None,
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            trace: None,
         });
         caller.permit(&request).expect("the caller may")
     }

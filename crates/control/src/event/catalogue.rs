@@ -8,8 +8,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::view::{
-    ApiKeyView, ComputeView, EnvironmentView, InvitationView, MemberView, OperationView, ProjectView, SshKeyView,
-    WorkspaceView,
+    ApiKeyView, ComputeView, DeprecationView, EnvironmentView, InvitationView, MemberView, OperationView, ProjectView,
+    SshKeyView, VersionView, WorkspaceView,
 };
 
 /// One type of event.
@@ -85,6 +85,15 @@ pub const TYPES: &[EventType] = &[
     changed::<ApiKeyView>("api_key.updated", "An API key has another name."),
     changed::<ApiKeyView>("api_key.rotated", "An API key has a new secret."),
     told::<ApiKeyView>("api_key.deleted", "An API key was revoked."),
+    told::<DeprecationView>(
+        "api.operation_deprecated",
+        "An operation of the API is deprecated; told once to each workspace.",
+    ),
+    told::<DeprecationView>(
+        "api.version_deprecated",
+        "A version of the API is deprecated; told once to each workspace.",
+    ),
+    told::<VersionView>("api.version_released", "The API has a new version; told once to each workspace."),
 ];
 
 /// The type of this name.

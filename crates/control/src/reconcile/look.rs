@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use super::next::{Step, Wished, next};
 use super::{LookError, Looked, machine};
 use crate::Cloud;
+use crate::metrics::Asked;
 use crate::operation::{end, reach};
 use crate::plan::{After, Change};
 use crate::view::{ComputeView, OperationView, json};
@@ -55,7 +56,8 @@ impl Look<'_> {
     /// Observes, decides and moves until the compute is as wished or must be waited for.
     pub(super) async fn run(&self, mut compute: Compute, mut operation: MaybeOperation) -> Result<Looked, LookError> {
         let mut was = Was { view: ComputeView::from(&compute), status: compute.status };
-        let mut report = self.driver.observe(&self.machine(&compute)).await?;
+        let mut report =
+            self.cloud.asked(&*self.driver, Asked::Observe, self.driver.observe(&self.machine(&compute))).await?;
         for _ in 0..MOVES_MAX {
             if let Some(notes) = report.notes.take() {
                 compute.notes = Some(notes.0);
@@ -90,7 +92,9 @@ impl Look<'_> {
                 Wrote::Done => was.status = compute.status,
                 Wrote::Overtaken => return Ok(Looked::Again),
             }
-            report = match self.driver.converge(&self.machine(&compute), goal).await {
+            let machine = self.machine(&compute);
+            let converging = self.driver.converge(&machine, goal);
+            report = match self.cloud.asked(&*self.driver, Asked::Converge, converging).await {
                 Ok(report) => report,
                 Err(DriverError::Refused(why)) => {
                     return self.fail(&was, compute, operation, Code::Conflict, why).await;
@@ -269,12 +273,13 @@ impl Look<'_> {
             end(&mut operation, status, error, now);
             batch.push(store::operation::update(self.tenant, &operation, version));
             batch.push(cloud.operation_event(self.tenant, &before, &operation, now));
-            ended = Some(operation.id);
+            ended = Some((operation.id, (operation.kind, operation.status)));
         }
         match cloud.store().write(batch).await {
             Ok(_) => {
                 info!(compute = %compute.id, status = %compute.status, "a compute settled");
-                cloud.wake(&After { operation: ended, ..After::default() });
+                let (operation, ended) = ended.unzip();
+                cloud.wake(&After { operation, ended: ended.into_iter().collect(), ..After::default() });
                 Ok(Looked::Later(store::work::IDLE, 0))
             }
             Err(StoreError::Missed { .. }) => Ok(Looked::Again),

@@ -14,19 +14,22 @@ use nephos_model::Timestamp;
 use nephos_model::compute::Compute;
 use nephos_model::event::Actor;
 use nephos_model::fault::Code;
-use nephos_model::id::ComputeId;
+use nephos_model::id::{ComputeId, Id as _, Raw, RequestId};
 use nephos_model::image::Image;
 use nephos_model::operation::{Kind as OperationKind, Operation, Status as OperationStatus};
 use nephos_model::tenant::{Mode, TenantId};
+use nephos_model::trace::TraceContext;
 use nephos_store as store;
 use nephos_store::work::Work;
 use nephos_store::{Batch, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, warn};
 
+use crate::metrics::Asked;
 use crate::operation::end;
 use crate::plan::{After, Change};
+use crate::scope;
 use crate::view::{ComputeView, OperationView, json};
 use crate::{Cloud, fault};
 use look::{Look, Was};
@@ -123,11 +126,12 @@ impl Cloud {
             };
             let full = due.len() == DUE_MAX as usize;
             for work in due {
+                let lag = now.since(work.due_at);
                 // Closed never: the semaphore lives as long as this loop.
                 let Ok(slot) = slots.clone().acquire_owned().await else { return };
                 let until = self.clock().now().plus(LEASE);
                 match self.take(&work, until).await {
-                    Ok(true) => {}
+                    Ok(true) => self.0.metrics.late(lag),
                     Ok(false) => continue,
                     Err(error) => {
                         warn!(%error, "a compute can't be leased");
@@ -161,8 +165,49 @@ impl Cloud {
         }
     }
 
+    /// One look at one compute, as a part of the request that asked for what is done.
+    async fn look(&self, work: Work, until: Timestamp) {
+        let asked = self.asked_by(&work).await;
+        let trace =
+            asked.as_ref().map(|(request, trace)| trace.clone().unwrap_or_else(|| TraceContext::begun(*request)));
+        let looking = self.look_leased(work.clone(), until);
+        let looking = looking.instrument(scope::look(work.compute_id, &work.region, trace.as_ref()));
+        match asked {
+            Some((request, _)) => scope::of(request, looking).await,
+            None => looking.await,
+        }
+    }
+
+    /// The request behind the operation that is under way on a compute, and the trace that it continued.
+    async fn asked_by(&self, work: &Work) -> Option<(RequestId, Option<TraceContext>)> {
+        let found = self.store().operation_under_way(work.tenant, work.compute_id).await;
+        // What can't be read now is only missing from log lines; the look itself says what is wrong.
+        let (request, trace) = found.ok().flatten()?;
+        Some((RequestId::from_raw(Raw::from_uuid(&request)?), trace))
+    }
+
+    /// What a driver is asked for, counted and in a span of its own.
+    pub(super) async fn asked<T>(
+        &self,
+        driver: &dyn Driver,
+        asked: Asked,
+        asking: impl Future<Output = Result<T, DriverError>>,
+    ) -> Result<T, DriverError> {
+        let span = tracing::info_span!(
+            target: scope::SPANS, "driver", otel.name = asked.span(), otel.kind = "client",
+            nephos.driver = driver.name(), otel.status = tracing::field::Empty,
+        );
+        let began = self.clock().monotonic();
+        let result = asking.instrument(span.clone()).await;
+        self.0.metrics.step(driver.name(), asked, &result, self.clock().monotonic().saturating_sub(began));
+        if result.is_err() {
+            span.record("otel.status", "error");
+        }
+        result
+    }
+
     /// One look at one compute, whose lease is held until `until`.
-    async fn look(&self, work: Work, mut until: Timestamp) {
+    async fn look_leased(&self, work: Work, mut until: Timestamp) {
         let looking = self.look_at(&work);
         tokio::pin!(looking);
         let looked = loop {
@@ -176,6 +221,7 @@ impl Cloud {
             Ok(looked) => looked,
             Err(error) => {
                 let attempts = work.attempts.saturating_add(1);
+                self.0.metrics.look_failed();
                 warn!(compute = %work.compute_id, attempts, error = &error as &dyn std::error::Error, "a look failed");
                 let exhausted = attempts >= ATTEMPTS_MAX && matches!(error, LookError::Driver(_));
                 match exhausted.then_some(()) {
@@ -238,18 +284,20 @@ impl Cloud {
         let (tenant, id) = (work.tenant, work.compute_id);
         let Some(removal) = self.store().removal(tenant, id).await? else {
             // Nothing is known of it: whatever is there is an orphan.
-            driver.discard(id).await?;
+            self.asked(driver, Asked::Discard, driver.discard(id)).await?;
             self.store().write(Batch::from(store::work::end(id))).await?;
             return Ok(Looked::Gone);
         };
-        driver.discard(id).await?;
+        self.asked(driver, Asked::Discard, driver.discard(id)).await?;
         let now = self.clock().now().plus(ahead);
         let is_live = self.store().tenant(tenant).await?.is_some_and(|t| t.mode == Mode::Live);
         // Several clean-ups may end at once that belong to one operation: each counts itself in turn.
         for _ in 0..REMOVED_ATTEMPTS_MAX {
-            match self.store().write(self.removed(tenant, &removal, is_live, now).await?).await {
+            let (batch, outcome) = self.removed(tenant, &removal, is_live, now).await?;
+            match self.store().write(batch).await {
                 Ok(_) => {
-                    self.wake(&After { operation: Some(removal.operation_id), ..After::default() });
+                    let (operation, ended) = (Some(removal.operation_id), outcome.into_iter().collect());
+                    self.wake(&After { operation, ended, ..After::default() });
                     info!(compute = %id, "nothing is left of a deleted compute");
                     return Ok(Looked::Gone);
                 }
@@ -260,14 +308,14 @@ impl Cloud {
         Ok(Looked::Again)
     }
 
-    /// What is written when nothing is left of a compute.
+    /// What is written when nothing is left of a compute, and how an operation ends with it.
     async fn removed(
         &self,
         tenant: TenantId,
         removal: &store::compute::Removal,
         is_live: bool,
         now: Timestamp,
-    ) -> Result<Batch, StoreError> {
+    ) -> Result<(Batch, Option<(OperationKind, OperationStatus)>), StoreError> {
         let id = removal.compute_id;
         let mut batch = Batch::new();
         batch.push(store::compute::removed(tenant, id));
@@ -283,6 +331,7 @@ impl Cloud {
             };
             batch.push(store::capacity::put_back(&removal.region, back));
         }
+        let mut outcome = None;
         if let Some((mut operation, version)) = self.store().operation(tenant, removal.operation_id).await? {
             let before = OperationView::from(&operation);
             let ended = if operation.kind == OperationKind::ProjectDelete {
@@ -293,6 +342,7 @@ impl Cloud {
             };
             batch.push(store::operation::update(tenant, &operation, version));
             if ended {
+                outcome = Some((operation.kind, operation.status));
                 batch.push(self.operation_event(tenant, &before, &operation, now));
                 if operation.kind == OperationKind::ProjectDelete {
                     batch.push(store::counter::give_back(tenant, "quota.projects", 1));
@@ -300,7 +350,7 @@ impl Cloud {
             }
         }
         batch.push(store::work::end(id));
-        Ok(batch)
+        Ok((batch, outcome))
     }
 
     /// A compute that its driver failed too often.

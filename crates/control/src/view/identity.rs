@@ -6,7 +6,7 @@ use nephos_model::workspace::{Member, Workspace};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::time;
+use super::{DeprecatedCallView, time};
 use crate::caller::Kind;
 
 /// An API key. Its secret is never shown again.
@@ -61,6 +61,28 @@ impl From<&ApiKey> for ApiKeyView {
             created_at: time(k.created_at),
             updated_at: time(k.updated_at),
         }
+    }
+}
+
+/// An API key, and what it calls that will not be there for ever.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "ApiKeyDetails")]
+pub struct ApiKeyDetailsView {
+    /// The key.
+    #[serde(flatten)]
+    pub key: ApiKeyView,
+    /// The deprecated operations that it called.
+    pub deprecated_calls: Vec<DeprecatedCallView>,
+}
+
+impl ApiKeyDetailsView {
+    /// A key with what it called.
+    pub fn new(key: &ApiKey, calls: &[crate::deprecation::DeprecatedCall]) -> Self {
+        let call = |c: &crate::deprecation::DeprecatedCall| DeprecatedCallView {
+            operation: c.operation.clone(),
+            last_called_at: time(c.last_called_at),
+        };
+        Self { key: ApiKeyView::from(key), deprecated_calls: calls.iter().map(call).collect() }
     }
 }
 

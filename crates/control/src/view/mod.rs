@@ -3,15 +3,17 @@
 //! Fields are `snake_case`; every one is always present, `null` when without value. Times are RFC 3339 in whole seconds.
 
 mod compute;
+mod deprecation;
 mod identity;
 mod operation;
 mod project;
 mod status;
 
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
+pub use deprecation::{DeprecatedCallView, DeprecationView, VersionView};
 pub use identity::{
-    AcceptedInvitationView, ApiKeyView, ApiKeyWithSecretView, BudgetView, InvitationView, InvitationWithTokenView,
-    LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, TokenView, UsageView, WorkspaceView,
+    AcceptedInvitationView, ApiKeyDetailsView, ApiKeyView, ApiKeyWithSecretView, BudgetView, InvitationView,
+    InvitationWithTokenView, LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, TokenView, UsageView, WorkspaceView,
 };
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};

@@ -40,6 +40,20 @@ pub use self::options::{Accelerator, CONSOLE_BYTES_MAX, Network, Options, SLOTS_
 pub use self::probe::{Finding, Verdict, report};
 pub use self::qcow2::HeaderError;
 
+/// Parsers of what the hypervisor and its files say, for tests with hostile bytes.
+#[cfg(feature = "testing")]
+pub mod parsers {
+    /// How many messages of a monitor's answers were understood.
+    pub fn qmp(bytes: &[u8]) -> usize {
+        super::qmp::read_all(bytes)
+    }
+
+    /// Whether an image's header is one that is taken.
+    pub fn qcow2(bytes: &[u8]) -> bool {
+        super::qcow2::read(bytes).is_ok_and(|judged| judged.is_ok())
+    }
+}
+
 use self::home::{Home, Record};
 use self::hub::Switches;
 use self::probe::Facts;

@@ -172,16 +172,22 @@ struct Lines {
 impl Lines {
     /// The next complete line that is not empty.
     fn next(&mut self) -> Result<Option<Vec<u8>>, QmpError> {
-        while let Some(end) = self.bytes.iter().position(|byte| *byte == b'\n') {
-            let rest = self.bytes.split_off(end + 1);
-            let line = std::mem::replace(&mut self.bytes, rest);
+        // Blank lines go together, so that a flood of them is no work.
+        let mut start = 0;
+        while let Some(length) = self.bytes[start..].iter().position(|byte| *byte == b'\n') {
+            let end = start + length + 1;
+            let line = &self.bytes[start..end];
             if line.len() > LINE_BYTES_MAX {
                 return Err(QmpError::Long);
             }
             if !line.trim_ascii().is_empty() {
+                let line = line.to_vec();
+                self.bytes.drain(..end);
                 return Ok(Some(line));
             }
+            start = end;
         }
+        self.bytes.drain(..start);
         if self.bytes.len() > LINE_BYTES_MAX { Err(QmpError::Long) } else { Ok(None) }
     }
 }
@@ -203,6 +209,17 @@ fn parse(line: &[u8]) -> Option<Message> {
     }
     let name = object.get("event")?.as_str()?.to_owned();
     Some(Message::Event(Event { name, data: object.remove("data").unwrap_or(Value::Null) }))
+}
+
+/// Reads what a monitor might send, as a conversation does: for tests with hostile bytes.
+#[cfg(feature = "testing")]
+pub fn read_all(bytes: &[u8]) -> usize {
+    let mut lines = Lines { bytes: bytes.to_vec() };
+    let mut understood = 0;
+    while let Ok(Some(line)) = lines.next() {
+        understood += usize::from(parse(&line).is_some());
+    }
+    understood
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use nephos_control::api_key::NewApiKey;
 use nephos_control::caller::{ApiKeyRead, ApiKeyWrite};
 use nephos_control::plan::CommitError;
-use nephos_control::view::{ApiKeyView, ApiKeyWithSecretView};
+use nephos_control::view::{ApiKeyDetailsView, ApiKeyView, ApiKeyWithSecretView};
 use nephos_model::Code;
 use nephos_model::api_key::{ALLOWED_IPS_MAX, GRACE_S_MAX};
 use nephos_model::scope::{Noun, Scope};
@@ -61,9 +61,9 @@ pub const OPERATIONS: &[Endpoint] = &[
     .query(&[DRY_RUN])
     .body(NEW)
     .faults(&[Code::QuotaExceeded]),
-    Endpoint::new("api_key.get", "GET", ONE, Success::Found, schema_of::<ApiKeyView>, |c| Box::pin(get(c)))
+    Endpoint::new("api_key.get", "GET", ONE, Success::Found, schema_of::<ApiKeyDetailsView>, |c| Box::pin(get(c)))
         .needs(Need::of::<ApiKeyRead>())
-        .told("Read an API key", "One key; never its secret.", "API key found."),
+        .told("Read an API key", "One key, and which deprecated operations it called; never its secret.", "API key found."),
     Endpoint::new("api_key.update", "PATCH", ONE, Success::Updated, schema_of::<ApiKeyView>, |c| Box::pin(update(c)))
         .needs(Need::of::<ApiKeyWrite>())
         .told("Rename an API key", "Changes what is sent and leaves the rest. Only its own member may.", "API key updated.")
@@ -120,8 +120,9 @@ async fn create(call: &Call) -> Result<Answer, CommitError> {
 async fn get(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<ApiKeyRead>()?;
     let key = call.cloud().api_key(&grant, call.id("API key")?).await?;
-    // Its last use is not part of its state: the entity tag stays.
-    call.read(Reply::found(&ApiKeyView::from(&key)).version(key.version).of(key.project_id))
+    let calls = call.cloud().deprecated_calls(&grant, key.id).await?;
+    // What it was used for is not part of its state: the entity tag stays.
+    call.read(Reply::found(&ApiKeyDetailsView::new(&key, &calls)).version(key.version).of(key.project_id))
 }
 
 async fn update(call: &Call) -> Result<Answer, CommitError> {

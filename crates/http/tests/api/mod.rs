@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full};
-use nephos_http::{App, Config, Peer, handle};
+use nephos_http::{App, Config, Peer, Registry, handle};
 use nephos_model::Clock as _;
 use nephos_model::api_key::ApiKey;
 use nephos_model::id::ImageId;
@@ -50,9 +50,14 @@ impl Api {
     }
 
     pub async fn configured(config: Config, plan: &str) -> Self {
+        Self::registered(config, plan, Registry::default()).await
+    }
+
+    /// The same with versions and operations of its own.
+    pub async fn registered(config: Config, plan: &str, registry: Registry) -> Self {
         let config = Config { origin: "https://cloud.example".to_owned(), ..config };
         let world = World::new(Engine::Sqlite).await;
-        let app = App::new(world.cloud.clone(), config);
+        let app = App::new(world.cloud.clone(), config, registry).unwrap();
         let mine = world.workspace("mine", plan).await;
         let other = world.workspace("other", plan).await;
         let member = world.key(&mine.live_key, Role::Member, |_| {}).await;

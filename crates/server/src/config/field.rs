@@ -218,6 +218,25 @@ impl Field for Origin {
     }
 }
 
+/// A web address to which paths are added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(pub String);
+
+impl Field for Endpoint {
+    const EXPECTS: &'static str = "a web address without query, such as http://127.0.0.1:4318";
+    fn from_value(value: Value) -> Result<Self, Option<String>> {
+        let text = value.as_str().ok_or(None)?.trim_end_matches('/');
+        let uri: http::Uri = text.parse().map_err(|_| None)?;
+        let plain = matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|a| !a.as_str().contains('@') && !a.host().is_empty())
+            && uri.query().is_none();
+        if plain { Ok(Self(text.to_owned())) } else { Err(None) }
+    }
+    fn shown(&self) -> Option<Value> {
+        Some(Value::String(self.0.clone()))
+    }
+}
+
 /// One line of text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line(pub String);

@@ -6,4 +6,5 @@
 mod bad_input;
 mod life;
 mod program;
+mod telemetry;
 mod workspace;

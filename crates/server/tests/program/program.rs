@@ -1,6 +1,7 @@
 //! The binary as its users have it: commands that end, and a server that runs until it is told to stop.
 
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -82,14 +83,29 @@ impl Place {
         let mut child = command.spawn().unwrap();
         let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut kept = self.kept_log(child.id());
         // Reads on to the end, so that the server never waits for its reader.
         std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
+                if let Some(kept) = &mut kept {
+                    writeln!(kept, "{line}").unwrap();
+                }
                 // A test that has heard enough is no reason to stop.
                 _ = sender.send(line);
             }
         });
         Server { child, lines, seen: Vec::new(), url: String::new(), details: None }
+    }
+
+    /// Where the whole run's logs are searched for secrets (`NEPHOS_TEST_LOG_DIR`): this server's, and beside it the
+    /// secrets of this folder.
+    fn kept_log(&self, pid: u32) -> Option<File> {
+        let folder = PathBuf::from(std::env::var_os("NEPHOS_TEST_LOG_DIR")?);
+        let name = format!("{}-{pid}", std::process::id());
+        if let Ok(master) = std::fs::read_to_string(self.data_dir().join("keys/master")) {
+            std::fs::write(folder.join(format!("{name}.secrets")), master).unwrap();
+        }
+        Some(File::create(folder.join(format!("{name}.log"))).unwrap())
     }
 
     /// Makes the first workspace and returns its live key.

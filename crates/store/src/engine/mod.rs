@@ -6,6 +6,8 @@ pub mod sqlite;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use nephos_model::metric::Histogram;
+
 /// Which engine a store runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Engine {
@@ -13,6 +15,16 @@ pub enum Engine {
     Sqlite,
     /// A server, shared by several replicas.
     Postgres,
+}
+
+impl Engine {
+    /// Its name in spans.
+    pub(crate) const fn system(self) -> &'static str {
+        match self {
+            Engine::Sqlite => "sqlite",
+            Engine::Postgres => "postgresql",
+        }
+    }
 }
 
 impl std::fmt::Display for Engine {
@@ -37,13 +49,41 @@ pub struct Counts {
     pub reconnects: u64,
 }
 
+/// Bounds of how many batches one commit made durable.
+const GROUP_SIZES: [u64; 9] = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
 /// The counters behind [`Counts`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counters {
     batches: AtomicU64,
     commits: AtomicU64,
     retries: AtomicU64,
     reconnects: AtomicU64,
+    /// How many batches each commit made durable.
+    groups: Histogram<9>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            batches: AtomicU64::default(),
+            commits: AtomicU64::default(),
+            retries: AtomicU64::default(),
+            reconnects: AtomicU64::default(),
+            groups: Histogram::new(&GROUP_SIZES),
+        }
+    }
+}
+
+/// What waits and how commits were grouped.
+#[derive(Debug)]
+pub(crate) struct Load {
+    /// Reads that wait, or on PostgreSQL all requests under way.
+    pub(crate) reads: u64,
+    /// Batches that wait.
+    pub(crate) writes: u64,
+    /// How many batches each commit made durable.
+    pub(crate) groups: nephos_model::metric::Distribution,
 }
 
 impl Counters {

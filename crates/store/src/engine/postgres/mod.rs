@@ -178,6 +178,11 @@ impl Postgres {
         self.inner.counters.read()
     }
 
+    pub(crate) fn load(&self) -> super::Load {
+        let under_way = self.inner.options.queue.max(1).saturating_sub(self.inner.permits.available_permits());
+        super::Load { reads: under_way as u64, writes: 0, groups: self.inner.counters.groups.read() }
+    }
+
     pub(crate) async fn read_all(&self, statements: Vec<Statement>) -> Result<Vec<Vec<Row>>> {
         let begin = match statements.len() {
             0 => return Ok(Vec::new()),
@@ -202,6 +207,7 @@ impl Postgres {
         let answer = self.run(&batch.statements, begin, true).await?;
         Counters::add(&self.inner.counters.batches, 1);
         Counters::add(&self.inner.counters.commits, 1);
+        self.inner.counters.groups.record(1);
         Ok(answer)
     }
 

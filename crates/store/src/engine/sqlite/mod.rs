@@ -25,7 +25,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::queue::{Queue, Refused};
-use super::{Counters, Counts};
+use super::{Counters, Counts, Load};
 use crate::batch::{Batch, STATEMENTS_MAX, Statement};
 use crate::error::{Result, StoreError};
 use crate::value::Row;
@@ -128,6 +128,11 @@ impl Sqlite {
 
     pub(crate) fn counts(&self) -> Counts {
         self.inner.counters.read()
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        let Inner { reads, writes, counters, .. } = &*self.inner;
+        Load { reads: reads.len() as u64, writes: writes.len() as u64, groups: counters.groups.read() }
     }
 
     /// Reads all statements from one snapshot.

@@ -213,6 +213,9 @@ impl Writer<'_> {
             self.kept.unfolded += done;
             Counters::add(&self.counters.batches, done);
             Counters::add(&self.counters.commits, u64::from(done > 0));
+            if done > 0 {
+                self.counters.groups.record(done);
+            }
             for (answer, (_, reply)) in answers.into_iter().zip(group) {
                 // Nobody may be waiting any more; what was done stays done.
                 let _ = reply.send(answer);

@@ -1,0 +1,216 @@
+//! What each target does with its bytes: parse them, and hold what was parsed against what must be true of it.
+//!
+//! A target never fails on bytes that are refused; it fails on a panic, on a wrong answer, and on what takes too long.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use nephos_control::address::Range;
+use nephos_http::fields::{Body, Field, Kind};
+use nephos_http::headers::{self, Tags};
+use nephos_http::json::Json;
+use nephos_http::query::{AFTER, DRY_RUN, LIMIT, PAGE, Parameter, Query};
+use nephos_http::surface::{Platform, Strettch, Surface};
+use nephos_model::id::{ComputeId, ProjectId, Raw};
+use nephos_model::key::Secret;
+use nephos_model::name::{Hostname, Title};
+use nephos_model::scope::Scope;
+use nephos_model::ssh_key::PublicKey;
+use nephos_model::trace::{STATE_CHARS_MAX, TraceContext};
+
+/// Every target with its name, for the replay of the corpus.
+pub const TARGETS: &[(&str, fn(&[u8]))] = &[
+    ("key", key),
+    ("id", id),
+    ("query", query),
+    ("json", json),
+    ("idempotency", idempotency),
+    ("prefer", prefer),
+    ("traceparent", traceparent),
+    ("entity_tag", entity_tag),
+    ("accept", accept),
+    ("label", label),
+    ("cidr", cidr),
+    ("ssh_key", ssh_key),
+    ("user_data", user_data),
+    ("qmp", qmp),
+    ("qcow2", qcow2),
+];
+
+fn text(data: &[u8]) -> &str {
+    std::str::from_utf8(data).unwrap_or_default()
+}
+
+/// Each line of the bytes as one header of this name.
+fn headers_of(name: &'static str, data: &[u8]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for line in data.split(|byte| *byte == b'\n').take(16) {
+        if let Ok(value) = HeaderValue::from_bytes(line) {
+            map.append(HeaderName::from_static(name), value);
+        }
+    }
+    map
+}
+
+/// API keys, and the header that carries them.
+pub fn key(data: &[u8]) {
+    let text = text(data);
+    let parsed = Secret::parse(text);
+    assert_eq!(parsed.is_some(), Secret::recognize(text).is_some());
+    if let Some(secret) = parsed {
+        assert_eq!(secret.expose(), text);
+        assert_eq!(Secret::recognize(text).map(|(_, hash)| hash), Some(secret.hash()));
+        assert!(!format!("{secret:?}").contains(text));
+    }
+    if let Ok(token) = headers::bearer(&headers_of("authorization", data)) {
+        assert!(!token.is_empty());
+    }
+    if let Some(id) = headers::client_request_id(&headers_of("x-request-id", data)) {
+        assert!(id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic()));
+    }
+}
+
+/// Identifiers and UUIDs.
+pub fn id(data: &[u8]) {
+    let text = text(data);
+    if let Ok(id) = text.parse::<ProjectId>() {
+        assert_eq!(id.to_string(), text);
+        assert!(text.parse::<ComputeId>().is_err());
+    }
+    if let Some(raw) = Raw::from_uuid(text) {
+        assert_eq!(raw.to_uuid(), text.to_ascii_lowercase());
+    }
+}
+
+/// Query strings.
+pub fn query(data: &[u8]) {
+    const TABLE: &[Parameter] = &[PAGE, LIMIT, AFTER, DRY_RUN];
+    match Query::parse(Some(text(data)), TABLE) {
+        Ok(query) => {
+            let _ = (query.page("prj"), query.filters());
+            let again = Query::parse(Some(&query.canonical()), TABLE);
+            assert_eq!(again.map(|q| q.canonical()).ok(), Some(query.canonical()));
+        }
+        Err(problems) => assert!(!problems.is_empty()),
+    }
+}
+
+/// JSON bodies, their canonical form and their fields.
+pub fn json(data: &[u8]) {
+    const TABLE: &[Field] = &[
+        Field::required("name", Kind::Hostname, "A name."),
+        Field::nullable("allowed_ips", Kind::List { of: &Kind::Network, items_max: 4 }, "Networks."),
+        Field::optional("project_id", Kind::Id("prj"), "A project."),
+        Field::optional("labels", Kind::Labels, "Labels."),
+        Field::optional("count", Kind::Integer { min: 0, max: 9 }, "A number."),
+        Field::optional("at", Kind::Time, "A time."),
+    ];
+    let Ok(parsed) = Json::parse(data) else { return };
+    // What the strict parser takes, every other takes too, and its canonical form means itself.
+    let loose: serde_json::Value = serde_json::from_slice(data).expect("it is JSON");
+    let canonical = parsed.canonical();
+    let again = Json::parse(canonical.as_bytes()).expect("the canonical form is JSON");
+    assert_eq!(again.canonical(), canonical);
+    assert_eq!(loose.is_object(), canonical.starts_with('{'));
+    if let Err(problems) = Body::check(TABLE, parsed) {
+        assert!(!problems.is_empty());
+    }
+}
+
+/// Idempotency keys of both surfaces.
+pub fn idempotency(data: &[u8]) {
+    let text = text(data);
+    for surface in [&Platform as &dyn Surface, &Strettch] {
+        if surface.refuse_key(text).is_none() {
+            let same = surface.same_key(text);
+            assert!((1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()));
+            assert_eq!(surface.same_key(&same), same);
+        }
+    }
+}
+
+/// `Prefer`.
+pub fn prefer(data: &[u8]) {
+    let _ = headers::prefers_envelope(&headers_of("prefer", data));
+}
+
+/// `traceparent` and `tracestate`: the first line and the others.
+pub fn traceparent(data: &[u8]) {
+    let mut lines = text(data).split('\n');
+    let parent = lines.next().unwrap_or_default();
+    if let Some(read) = TraceContext::read(parent, lines) {
+        assert!(read.trace_id() != 0 && read.span_id() != 0 && read.state().len() <= STATE_CHARS_MAX);
+        assert_eq!(TraceContext::from_text(&read.to_text()), Some(read));
+    }
+    let _ = headers::trace(&headers_of("traceparent", data));
+}
+
+/// `If-Match` and `If-None-Match`.
+pub fn entity_tag(data: &[u8]) {
+    if let Ok(Some(tags)) = Tags::read(&headers_of("if-match", data), "if-match") {
+        let strong = tags.matches_strongly("\"1\"");
+        assert!(!strong || tags.matches_weakly("\"1\""), "what matches strongly matches weakly");
+        let _ = tags.versions();
+    }
+}
+
+/// `Accept`, `Content-Type` and `Content-Encoding`.
+pub fn accept(data: &[u8]) {
+    let _ = headers::accepts_json(&headers_of("accept", data));
+    let _ = headers::sends_json(&headers_of("content-type", data));
+    let _ = headers::sends_plain(&headers_of("content-encoding", data));
+}
+
+/// Labels, names and scopes.
+pub fn label(data: &[u8]) {
+    let text = text(data);
+    let _ = (nephos_model::label::key(text), nephos_model::label::value(text));
+    if let Ok(name) = text.parse::<Hostname>() {
+        assert!((1..=63).contains(&name.as_str().len()));
+    }
+    if let Ok(title) = text.parse::<Title>() {
+        assert!((1..=100).contains(&title.as_str().chars().count()));
+    }
+    if let Ok(scope) = text.parse::<Scope>() {
+        assert_eq!(scope.to_string(), text);
+    }
+}
+
+/// Addresses and networks.
+pub fn cidr(data: &[u8]) {
+    let (first, second) = text(data).split_once('\n').unwrap_or((text(data), ""));
+    let Ok(range) = first.parse::<Range>() else { return };
+    assert!(range.covers(&range));
+    if let Ok(other) = second.parse::<Range>()
+        && let Some(address) = second.split('/').next().and_then(|a| a.parse().ok())
+    {
+        assert!(!range.covers(&other) || !other.holds(address) || range.holds(address));
+    }
+}
+
+/// SSH public keys.
+pub fn ssh_key(data: &[u8]) {
+    if let Ok(key) = PublicKey::parse(text(data)) {
+        assert!(!key.as_str().contains('\n') && key.fingerprint().starts_with("SHA256:"));
+        assert_eq!(PublicKey::parse(key.as_str()).map(|again| again.fingerprint()).ok(), Some(key.fingerprint()));
+    }
+}
+
+/// User data, as a create takes it.
+pub fn user_data(data: &[u8]) {
+    const TABLE: &[Field] = &[Field::optional("user_data", Kind::Text { bytes_max: 65_536 }, "cloud-init.")];
+    let body = serde_json::json!({"user_data": String::from_utf8_lossy(data)}).to_string();
+    if let Ok(json) = Json::parse(body.as_bytes())
+        && let Ok(body) = Body::check(TABLE, json)
+    {
+        assert!(body.text("user_data").is_none_or(|text| !text.contains('\0')));
+    }
+}
+
+/// Answers of a monitor.
+pub fn qmp(data: &[u8]) {
+    let _ = nephos_driver::qemu::parsers::qmp(data);
+}
+
+/// Headers of images.
+pub fn qcow2(data: &[u8]) {
+    let _ = nephos_driver::qemu::parsers::qcow2(data);
+}
