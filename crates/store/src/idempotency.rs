@@ -25,6 +25,9 @@ sql! {
     indexed pub IDEMPOTENCY_GET = "SELECT fingerprint, member_id, project_id, environment_id, status, body, is_sealed,
         location, etag, preference_applied FROM idempotency
         WHERE tenant = $1 AND surface = $2 AND method = $3 AND path = $4 AND key_hash = $5 AND expires_at > $6";
+    /// Another body, as long as nothing secret is in it.
+    pub IDEMPOTENCY_AMEND = "UPDATE idempotency SET body = $6, etag = $7, preference_applied = $8
+        WHERE tenant = $1 AND surface = $2 AND method = $3 AND path = $4 AND key_hash = $5 AND is_sealed = 0";
     /// Forgets expired records.
     pub IDEMPOTENCY_EXPIRE = "DELETE FROM idempotency WHERE expires_at <= $1";
 }
@@ -95,6 +98,13 @@ pub fn insert(scope: &Scope, r: Record, expires_at: Timestamp, now: Timestamp) -
             ])
             .must(1, DUPLICATE),
     ]
+}
+
+/// Replaces what a record answers, or misses with [`DUPLICATE`] when it is not there.
+pub fn amend(s: &Scope, body: Vec<u8>, etag: Option<String>, preference_applied: Option<String>) -> Statement {
+    IDEMPOTENCY_AMEND
+        .bind(params![s.tenant, s.surface, s.method, &s.path, s.key_hash, body, etag, preference_applied])
+        .must(1, DUPLICATE)
 }
 
 impl Store {
