@@ -202,9 +202,11 @@ async fn whoever_prefers_to_wait_gets_the_end() {
         let mut headers = vec![prefer];
         headers.extend(more);
         // The background's tasks sleep, and so do the request's deadline and its wait.
+        let idle = api.world.clock.waiters();
         let moving = async {
             for _ in 0..1_000 {
-                api.world.clock.advance_settled(Duration::from_millis(100), 7).await;
+                api.world.clock.advance_settled(Duration::from_millis(100), idle + 2).await;
+                api.world.cloud.looks().wait_for(|looks| *looks == 0).await.unwrap();
             }
         };
         tokio::select! {
