@@ -152,6 +152,7 @@ async fn call(api: &Api, endpoint: &Endpoint, path: &str, token: Option<&str>) -
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let key = format!("{number:04}\"}}");
     let body = body(endpoint.id).replace("web-2", &format!("web-{number}")).replace("ada@", &format!("ada{number}@"));
+    let body = body.replace("ours", &format!("ours {number}"));
     let body = body.replace("laptop", &format!("laptop {number}")).replace("GKJl\"}", &key);
     let mut headers = vec![];
     headers.extend(token.map(|token| ("authorization", token)));
