@@ -8,6 +8,7 @@
 mod bare;
 mod boot;
 mod installation;
+mod lists;
 mod load;
 mod plain;
 mod postgres;

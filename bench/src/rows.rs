@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::boot::{self, Boot};
 use crate::installation::{Installation, ssh_key};
+use crate::lists;
 use crate::load::{self, Load, Outcome};
 use crate::plain::Plain;
 use crate::postgres::Postgres;
@@ -37,6 +38,8 @@ pub const ROWS: &[(&str, &str, Measure)] = &[
     ("read", "one resource, authenticated, beside bare axum with the same bytes", read),
     ("list", "20 of 1,000 computes on SQLite, beside bare axum with the same bytes", list),
     ("list-postgres", "20 of 1,000 computes on PostgreSQL, beside pgbench with the same SELECT", list_postgres),
+    ("million", "pages and totals of 1,000,000 computes on SQLite, beside the same list of 100", million),
+    ("million-postgres", "pages and totals of 1,000,000 computes on PostgreSQL, beside 100", million_postgres),
     ("create", "durable idempotent creates, beside one transaction each on SQLite", create),
     ("fsync", "system calls that wait for the disk, per durable create", fsync),
     ("boot", "API call to the guest's first user process, beside QEMU by hand", boot_guest),
@@ -191,6 +194,69 @@ fn list_postgres(shop: &Workshop) -> Result<Vec<Row>> {
             Target::Least(0.7),
         ),
     ])
+}
+
+fn few_and_many(few: &Installation, many: &Installation, fill: impl FnOnce() -> Result<()>) -> Result<Vec<Row>> {
+    for installation in [few, many] {
+        installation.fill(&image()?, lists::FEW)?;
+    }
+    many.stop()?;
+    fill()?;
+    many.start()?;
+    let reads = |on: &Installation, path: &str| reads(on.address, on.pid()?, "nephos", &load::get(path, &on.key));
+    let page = "/v1/computes?limit=20";
+    let after = |on: &Installation, at| Ok::<_, anyhow::Error>(format!("{page}&after={}", lists::id_at(on, at)?));
+    let (middle, end) = (after(many, lists::MANY / 2)?, after(many, lists::MANY - lists::FEW)?);
+    let small = after(few, lists::FEW / 2)?;
+    let first = lists::against_few(ROUNDS, reads, (many, page), (few, page))?;
+    let middle = lists::against_few(ROUNDS, reads, (many, &middle), (few, &small))?;
+    let end = lists::against_few(ROUNDS, reads, (many, &end), (few, &small))?;
+    let mut rows = vec![
+        Row::ratio("page 1 of 1,000,000 ÷ of 100", "/s", &first, Target::Least(0.8)),
+        Row::ratio("`after` in the middle of 1,000,000 ÷ of 100", "/s", &middle, Target::Least(0.8)),
+        Row::ratio("`after` at the end of 1,000,000 ÷ of 100", "/s", &end, Target::Least(0.8)),
+    ];
+    rows.extend(lists::deep(
+        many,
+        [
+            "page=10000 of 1,000,000",
+            "page=5000&limit=100 of 1,000,000, the deepest",
+            "total of a status",
+            "total of a label",
+            "total of project, region and status",
+        ],
+    )?);
+    Ok(rows)
+}
+
+fn million(shop: &Workshop) -> Result<Vec<Row>> {
+    let (few, many) = (shop.simulated("few")?, shop.simulated("many")?);
+    few_and_many(&few, &many, || lists::fill_sqlite(many.folder(), lists::MANY))
+}
+
+fn million_postgres(shop: &Workshop) -> Result<Vec<Row>> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let start = || {
+        let folder = TempDir::new()?;
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711))?;
+        let postgres = Postgres::start(&repository, folder.path().join("pg"))?;
+        Ok::<_, anyhow::Error>((folder, postgres))
+    };
+    let ((_one, small), (_two, large)) = (start()?, start()?);
+    let on = |name, postgres: &Postgres| {
+        let arguments = ["--driver", "simulator", "--database", &postgres.url()];
+        Installation::new(&shop.binary, shop.path(name), &arguments)
+    };
+    let (few, many) = (on("few-postgres", &small)?, on("many-postgres", &large)?);
+    let rows = few_and_many(&few, &many, || {
+        for statement in lists::copies(lists::MANY) {
+            large.ask(&statement)?;
+        }
+        large.ask("VACUUM ANALYZE").map(|_| ())
+    })?;
+    few.stop()?;
+    many.stop()?;
+    Ok(rows)
 }
 
 /// Creates with numbers that no run before had.

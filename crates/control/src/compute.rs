@@ -182,6 +182,7 @@ impl Cloud {
         plan.price = Some(price);
         plan.write([store::project::hold(tenant, project.id), store::environment::hold(tenant, environment.id)]);
         let wanted = size_of(&plan.value.compute);
+        plan.capacity = Some((plan.value.compute.region.clone(), wanted));
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX / 4);
         let limits = &grant.caller().limits;
         plan.take(tenant, "quota.computes", 1, limits.computes);
@@ -421,6 +422,11 @@ impl Cloud {
         changed.operation_id = Some(operation.id);
         let mut plan =
             Plan::new(Begun { compute: changed, operation }).of(compute.project_id, Some(compute.environment_id));
+        plan.price = self.size(&compute.size).map(|size| Price {
+            running_microunits_per_hour: size.running_microunits_per_hour,
+            stopped_microunits_per_hour: size.stopped_microunits_per_hour,
+        });
+        plan.capacity = Some((compute.region.clone(), size_of(&compute)));
         plan.write(store::compute::update(tenant, &plan.value.compute, compute.status));
         plan.value.compute.version += 1;
         self.begin(&mut plan, grant);

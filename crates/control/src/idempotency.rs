@@ -161,6 +161,17 @@ impl Cloud {
         found.map(|record| replay(is_visible(&record), ticket, record)).transpose()
     }
 
+    /// What is replayed from now on to a key whose request waited after its effect; nothing secret is recorded so.
+    pub async fn idempotency_amend(&self, ticket: &Ticket, recording: Recording) -> Result<(), Fault> {
+        let statement = nephos_store::idempotency::amend(
+            &ticket.scope,
+            recording.body,
+            recording.etag,
+            recording.preference_applied,
+        );
+        self.store().write(nephos_store::Batch::from(statement)).await.map(|_| ()).map_err(fault::store)
+    }
+
     pub(crate) fn idempotency_record(
         &self,
         ticket: &Ticket,

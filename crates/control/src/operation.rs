@@ -13,7 +13,8 @@ use nephos_store as store;
 pub use nephos_store::operation::Filter;
 use tokio::sync::broadcast::error::RecvError;
 
-use crate::caller::{Grant, OperationRead, OperationWrite};
+use crate::caller::{ComputeWrite, Grant, OperationRead, OperationWrite};
+use crate::compute::Begun;
 use crate::plan::{Change, Plan};
 use crate::view::{OperationView, json};
 use crate::{Cloud, fault};
@@ -45,6 +46,17 @@ impl Cloud {
         id: OperationId,
         wait_s: u32,
     ) -> Result<Operation, Fault> {
+        self.ended_or_after(grant, id, wait_s).await
+    }
+
+    /// What was begun on a compute, as it is when it has ended or `wait_s` seconds later; none when the compute is gone.
+    pub async fn await_begun(&self, grant: &Grant<ComputeWrite>, begun: &Begun, wait_s: u32) -> Option<Begun> {
+        let operation = self.ended_or_after(grant, begun.operation.id, wait_s).await.ok()?;
+        let compute = self.store().compute(grant.tenant(), begun.compute.id).await.ok()??;
+        Some(Begun { compute, operation })
+    }
+
+    async fn ended_or_after<P>(&self, grant: &Grant<P>, id: OperationId, wait_s: u32) -> Result<Operation, Fault> {
         // News of another replica do not arrive here; a look every second finds them.
         const LOOK_EVERY: Duration = Duration::from_secs(1);
         let mut news = self.0.operations.subscribe();

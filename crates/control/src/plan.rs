@@ -7,6 +7,7 @@ use nephos_model::event::Actor;
 use nephos_model::fault::Detail;
 use nephos_model::id::{AuditId, EnvironmentId, Id as _, MemberId, OperationId, ProjectId};
 use nephos_model::operation::{Kind, Status};
+use nephos_model::region::Capacity;
 use nephos_model::tenant::TenantId;
 use nephos_store::audit::NewAudit;
 use nephos_store::{Batch, Statement, StoreError};
@@ -25,6 +26,8 @@ pub struct Plan<T> {
     pub value: T,
     /// The price of it, for `dry_run`.
     pub price: Option<Price>,
+    /// The region and what of it is taken, for `dry_run`.
+    pub capacity: Option<(String, Capacity)>,
     /// The project that the changed object belongs to.
     pub project_id: Option<ProjectId>,
     /// The environment that the changed object belongs to.
@@ -77,6 +80,7 @@ impl<T> Plan<T> {
         Self {
             value,
             price: None,
+            capacity: None,
             project_id: None,
             environment_id: None,
             batch: Batch::new(),

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use nephos_control::Cloud;
-use nephos_control::caller::{Caller, Grant, Permission, Request};
+use nephos_control::caller::{Caller, ComputeWrite, Grant, Permission, Request};
+use nephos_control::compute::Begun;
 use nephos_control::idempotency::{Recording, Ticket};
 use nephos_control::plan::{CommitError, Plan, Price};
 use nephos_model::id::{Id, OperationId, ProjectId};
+use nephos_model::region::Capacity;
 use nephos_model::{Code, Detail, Fault};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -43,6 +45,8 @@ pub struct Call {
     pub(crate) if_match: Option<Tags>,
     pub(crate) if_none_match: Option<Tags>,
     pub(crate) envelope: bool,
+    /// Seconds for which the client prefers to wait for the end of what it begins.
+    pub(crate) wait_s: Option<u32>,
     pub(crate) ticket: Option<Ticket>,
 }
 
@@ -96,6 +100,22 @@ pub struct DryRunView {
     pub dry_run: bool,
     /// What it would cost; null when it costs nothing.
     pub price: Option<PriceView>,
+    /// What it would take of a region, which has room for it; null when it takes nothing.
+    pub capacity: Option<CapacityView>,
+}
+
+/// What a compute takes of its region.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Capacity")]
+pub struct CapacityView {
+    /// The region.
+    pub region: String,
+    /// Virtual processors.
+    pub vcpus: u64,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Disk in GiB.
+    pub disk_gib: u64,
 }
 
 /// A price by the hour.
@@ -174,7 +194,7 @@ impl Call {
     pub async fn commit<T>(&self, plan: Plan<T>, reply: impl FnOnce(&T) -> Reply) -> Result<Answer, CommitError> {
         if self.query.flag("dry_run") {
             self.cloud().rehearse(self.caller()?.tenant, &plan).await?;
-            return self.read(Reply::report(&self.dry_run(plan.price)));
+            return self.read(Reply::report(&self.dry_run(plan.price, plan.capacity)));
         }
         let rendered = self.render(&reply(&plan.value).of(plan.project_id));
         let record = self.ticket.as_ref().map(|ticket| (ticket, rendered.recording()));
@@ -182,13 +202,42 @@ impl Call {
         Ok(Answer::Written(rendered))
     }
 
-    fn dry_run(&self, price: Option<Price>) -> DryRunView {
+    /// As [`Call::commit`], for what goes on after the answer: when the client prefers to wait, the answer is what there is
+    /// at the end of it, and so is what its idempotency key replays.
+    ///
+    /// # Errors
+    /// As [`Call::commit`].
+    pub async fn commit_begun(
+        &self,
+        grant: &Grant<ComputeWrite>,
+        plan: Plan<Begun>,
+        reply: impl Fn(&Begun) -> Reply,
+    ) -> Result<Answer, CommitError> {
+        let (begun, project_id) = (plan.value.clone(), plan.project_id);
+        let answer = self.commit(plan, &reply).await?;
+        let (Answer::Written(first), Some(wait_s)) = (&answer, self.wait_s) else { return Ok(answer) };
+        let Some(then) = self.cloud().await_begun(grant, &begun, wait_s).await else { return Ok(answer) };
+        let rendered = Rendered { location: first.location.clone(), ..self.render(&reply(&then).of(project_id)) };
+        match &self.ticket {
+            // What is replayed must be what was answered: when that can't be written, the first answer stands.
+            Some(ticket) if self.cloud().idempotency_amend(ticket, rendered.recording()).await.is_err() => Ok(answer),
+            _ => Ok(Answer::Written(rendered)),
+        }
+    }
+
+    fn dry_run(&self, price: Option<Price>, capacity: Option<(String, Capacity)>) -> DryRunView {
         let price = price.map(|price| PriceView {
             currency: self.cloud().settings().currency.clone(),
             running_microunits_per_hour: price.running_microunits_per_hour,
             stopped_microunits_per_hour: price.stopped_microunits_per_hour,
         });
-        DryRunView { dry_run: true, price }
+        let capacity = capacity.map(|(region, taken)| CapacityView {
+            region,
+            vcpus: taken.vcpus,
+            memory_mib: taken.memory_mib,
+            disk_gib: taken.disk_gib,
+        });
+        DryRunView { dry_run: true, price, capacity }
     }
 
     /// Gives a reply the form of the surface.
@@ -207,12 +256,19 @@ impl Call {
             body: Bytes::from(surface.reply(reply, &stamp)),
             etag: reply.etag.clone(),
             location: reply.location.as_ref().map(|path| format!("{}{path}", self.mount.base)),
-            preference_applied: envelope.then(|| ENVELOPE_APPLIED.to_owned()),
+            preference_applied: self.preference_applied(envelope && reply.shape != Shape::Document),
             operation_id: reply.operation_id,
             link: self.link(&reply.shape),
             project_id: reply.project_id,
             secret: reply.secret,
         }
+    }
+
+    /// The preferences that were followed (RFC 7240).
+    fn preference_applied(&self, envelope: bool) -> Option<String> {
+        let wait = self.wait_s.map(|seconds| format!("wait={seconds}"));
+        let applied: Vec<_> = envelope.then(|| ENVELOPE_APPLIED.to_owned()).into_iter().chain(wait).collect();
+        (!applied.is_empty()).then(|| applied.join(", "))
     }
 
     /// `Link` of a list (RFC 8288), with paths that resolve against the request's own URL.

@@ -98,6 +98,8 @@ pub struct Endpoint {
     pub body: Option<&'static [Field]>,
     /// What finds the unknown names in a body of which other fields are wrong.
     pub look_up: Option<LookUp>,
+    /// Whether it begins an operation whose end `Prefer: wait=N` waits for.
+    pub waits: bool,
     /// The shape of its success.
     pub success: Success,
     /// The schema of what it answers.
@@ -132,6 +134,7 @@ impl Endpoint {
             query: &[],
             body: None,
             look_up: None,
+            waits: false,
             success,
             schema,
             faults: &[],
@@ -174,6 +177,13 @@ impl Endpoint {
     #[must_use]
     pub const fn body(mut self, body: &'static [Field]) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// It begins an operation, for whose end a client may prefer to wait.
+    #[must_use]
+    pub const fn waits(mut self) -> Self {
+        self.waits = true;
         self
     }
 

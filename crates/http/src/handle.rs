@@ -18,7 +18,7 @@ use tracing::{Instrument as _, Span};
 use crate::app::{App, Peer};
 use crate::changelog;
 use crate::mount::{self, Mount, Place};
-use crate::order::{Decided, Trail, brief_path, decide};
+use crate::order::{Decided, Trail, brief_path, check_limits, decide};
 use crate::surface::Stamp;
 
 /// The body of every response.
@@ -48,7 +48,9 @@ where
     let path = mount::plain(parts.uri.path());
     let place = mount::find(&path, app.is_sandbox_host(&parts.headers, &parts.uri));
     let mut trail = new_trail(id, place);
-    if let Some(page) = crate::docs::answer(app, &parts, &trail.uuid) {
+    if check_limits(&parts).is_ok()
+        && let Some(page) = crate::docs::answer(app, &parts, &trail.uuid)
+    {
         return page;
     }
     trail.trace = crate::headers::trace(&parts.headers).map(|trace| trace.within(id));

@@ -109,14 +109,27 @@ pub fn unsupported_encoding() -> Fault {
     }
 }
 
-/// Whether the client prefers an envelope around everything: `Prefer: envelope=always` (RFC 7240).
-pub fn prefers_envelope(headers: &HeaderMap) -> bool {
+/// The first value of a preference (RFC 7240) that was sent; what can't be read is no preference.
+fn preference<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
     let texts = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    texts.flat_map(|text| text.split(',')).any(|preference| {
+    texts.flat_map(|text| text.split(',')).find_map(|preference| {
         let plain = preference.split(';').next().unwrap_or_default();
         let (name, value) = plain.split_once('=').unwrap_or((plain, ""));
-        name.trim().eq_ignore_ascii_case("envelope") && value.trim().trim_matches('"').eq_ignore_ascii_case("always")
+        name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"'))
     })
+}
+
+/// Whether the client prefers an envelope around everything: `Prefer: envelope=always`.
+pub fn prefers_envelope(headers: &HeaderMap) -> bool {
+    preference(headers, "envelope").is_some_and(|value| value.eq_ignore_ascii_case("always"))
+}
+
+/// Seconds for which the client prefers to wait for the end of what it asks: `Prefer: wait=N`, at most `max_s`.
+pub fn prefers_wait(headers: &HeaderMap, max_s: u32) -> Option<u32> {
+    let value = preference(headers, "wait")?;
+    let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+    // A number beyond 32 bits is longer than the longest wait as well.
+    is_number.then(|| value.parse::<u32>().map_or(max_s, |seconds| seconds.min(max_s)))
 }
 
 /// What `If-Match` or `If-None-Match` say (RFC 9110).
@@ -303,6 +316,12 @@ mod tests {
             assert!(prefers_envelope(&headers("prefer", &[good])), "{good}");
         }
         assert!(prefers_envelope(&headers("prefer", &["a", "envelope=always"])));
+        for (text, seconds) in [("wait=5", Some(5)), ("a, WAIT = \"31\"", Some(30)), ("wait=0", Some(0))] {
+            assert_eq!(prefers_wait(&headers("prefer", &[text]), 30), seconds, "{text}");
+        }
+        for (text, seconds) in [("wait=99999999999", Some(30)), ("wait", None), ("wait=-1", None), ("wait=1.5", None)] {
+            assert_eq!(prefers_wait(&headers("prefer", &[text]), 30), seconds, "{text}");
+        }
         for bad in ["envelope", "envelope=never", "envelopes=always"] {
             assert!(!prefers_envelope(&headers("prefer", &[bad])), "{bad}");
         }

@@ -17,6 +17,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use nephos_control::budget::Class;
 use nephos_control::caller::{Caller, Request as Known};
 use nephos_control::idempotency::{Keyed, Recording};
+use nephos_control::operation::WAIT_S_MAX;
 use nephos_control::plan::{ATTEMPTS_MAX, CommitError};
 use nephos_control::scope;
 use nephos_model::id::{ProjectId, RequestId};
@@ -203,10 +204,12 @@ where
     };
 
     // 10 to 13, again when a race is lost.
-    let hold = match syntax.query.integer("wait") {
-        Some(wait) if wait > 0 => Some(app.held.hold(caller.as_ref().and_then(|caller| caller.key_id))?),
-        _ => None,
-    };
+    let asked_s = syntax.query.integer("wait").and_then(|s| u32::try_from(s).ok());
+    let prefers_s = headers::prefers_wait(&parts.headers, WAIT_S_MAX)
+        .filter(|seconds| *seconds > 0 && endpoint.waits && !syntax.query.flag("dry_run"));
+    let wait_s = asked_s.or(prefers_s).unwrap_or(0);
+    let key_id = caller.as_ref().and_then(|caller| caller.key_id);
+    let hold = if wait_s > 0 { Some(app.held.hold(key_id)?) } else { None };
     trail.held = hold.is_some();
     let known = Known {
         id: trail.id,
@@ -214,7 +217,6 @@ where
         address,
         trace: trail.trace.clone(),
     };
-    let wait_s = syntax.query.integer("wait").and_then(|s| u64::try_from(s).ok()).unwrap_or(0);
     let call = Call {
         app: app.clone(),
         caller,
@@ -229,9 +231,10 @@ where
         if_match: syntax.if_match,
         if_none_match: syntax.if_none_match,
         envelope: headers::prefers_envelope(&parts.headers),
+        wait_s: prefers_s,
         ticket: None,
     };
-    let performed = guarded(app, trail.id, endpoint, wait_s, perform(call, syntax.key, json)).await;
+    let performed = guarded(app, trail.id, endpoint, u64::from(wait_s), perform(call, syntax.key, json)).await;
     let performed = performed.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
     drop(hold);
     Ok(answer(trail, performed))
@@ -312,6 +315,7 @@ async fn attempts(call: &mut Call, json: Option<Json>) -> Result<Performed, Faul
         match (call.endpoint.handler)(call).instrument(span).await {
             Ok(Answer::Written(rendered)) => return Ok(Performed::Written(rendered)),
             Ok(Answer::Read(reply)) => {
+                let reply = reply.tagged();
                 if let (Some(tags), Some(etag), true) = (&call.if_none_match, &reply.etag, call.endpoint.is_read())
                     && tags.matches_weakly(etag)
                 {
@@ -396,7 +400,7 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
 }
 
 /// Step 1.
-fn check_limits(parts: &Parts) -> Result<(), Fault> {
+pub(crate) fn check_limits(parts: &Parts) -> Result<(), Fault> {
     if parts.extensions.get::<TwoLengths>().is_some() {
         let message =
             "A request has Content-Length or Transfer-Encoding, not both: who reads it must know where it ends.";

@@ -3,8 +3,12 @@
 use nephos_model::id::{Id, OperationId, ProjectId};
 use nephos_model::page::{Listed, Page, Start};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::json::write_string;
+
+/// Bytes of a digest that a tag is made of.
+const TAG_BYTES: usize = 12;
 
 /// What a handler answers when it does not refuse.
 #[derive(Debug)]
@@ -153,6 +157,17 @@ impl Reply {
     /// A document of another convention, as JSON text.
     pub fn document(text: String) -> Self {
         Self::new(Shape::Document, text)
+    }
+
+    /// A resource that was read has a tag: of its row's version, else of what is shown of it.
+    #[must_use]
+    pub(crate) fn tagged(mut self) -> Self {
+        if self.shape == Shape::Found && self.etag.is_none() {
+            let digest = Sha256::digest(self.data.as_bytes());
+            let tag = digest.iter().take(TAG_BYTES).fold(String::from("\""), |tag, byte| tag + &format!("{byte:02x}"));
+            self.etag = Some(tag + "\"");
+        }
+        self
     }
 
     /// With the entity tag of a row's version.

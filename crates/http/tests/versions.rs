@@ -147,7 +147,7 @@ async fn the_event_is_in_every_workspaces_list() {
     let registry = Registry::default().with_operations(&OLD).deprecating("old.get", end());
     let notices = registry.notices();
     let mut api = Api::registered(Config::default(), "unlimited", registry).await;
-    api.world.start().await;
+    api.start().await;
     go_to(&api.world.clock, date(2031, 1, 2)).await;
     // One who comes later finds it in the documents.
     api.world.workspace("later", "unlimited").await;

@@ -25,6 +25,9 @@ sql! {
     /// One living record.
     indexed pub IDEMPOTENCY_GET = "SELECT fingerprint, member_id, project_id, environment_id, status, body, is_sealed,
         location, etag, preference_applied FROM idempotency WHERE tenant = $1 AND key_hash = $2 AND expires_at > $3";
+    /// Another body, as long as nothing secret is in it.
+    pub IDEMPOTENCY_AMEND = "UPDATE idempotency SET body = $3, etag = $4, preference_applied = $5
+        WHERE tenant = $1 AND key_hash = $2 AND is_sealed = 0";
     /// Forgets expired records.
     pub IDEMPOTENCY_EXPIRE = "DELETE FROM idempotency WHERE expires_at <= $1";
 }
@@ -84,6 +87,11 @@ pub fn insert(scope: &Scope, r: Record, expires_at: Timestamp, now: Timestamp) -
             now
         ])
         .must(1, DUPLICATE)
+}
+
+/// Replaces what a record answers, or misses with [`DUPLICATE`] when it is not there.
+pub fn amend(s: &Scope, body: Vec<u8>, etag: Option<String>, preference_applied: Option<String>) -> Statement {
+    IDEMPOTENCY_AMEND.bind(params![s.tenant, s.key_hash, body, etag, preference_applied]).must(1, DUPLICATE)
 }
 
 impl Store {

@@ -77,12 +77,13 @@ pub const OPERATIONS: &[Endpoint] = &[
         .told(
             "Create a compute",
             "Makes a compute instance and starts it. The answer comes at once; the operation that `operation_id` names tells \
-             how far it is.",
+             how far it is. With `Prefer: wait=N` the answer comes when it has ended, or N seconds later.",
             "Compute created; it is being provisioned.",
         )
         .query(&[DRY_RUN])
         .body(NEW)
         .looks_up(|c| Box::pin(look_up(c)))
+        .waits()
         .faults(&[Code::Conflict, Code::QuotaExceeded, Code::CapacityUnavailable]),
     Endpoint::new("compute.get", "GET", ONE, Success::Found, schema_of::<ComputeView>, |c| Box::pin(get(c)))
         .needs(Need::of::<ComputeRead>())
@@ -122,6 +123,7 @@ const fn action(id: &'static str, path: &'static str, handler: fn(&Call) -> Outc
     Endpoint::new(id, "POST", path, Success::Accepted, schema_of::<OperationView>, handler)
         .needs(Need::of::<ComputeWrite>())
         .query(&[DRY_RUN])
+        .waits()
         .faults(&[Code::Conflict, Code::CapacityUnavailable])
 }
 
@@ -189,7 +191,7 @@ async fn create(call: &Call) -> Result<Answer, CommitError> {
         restart_policy: body.maybe_parsed("restart_policy")?.unwrap_or(RestartPolicy::Never),
     };
     let plan = call.cloud().create_compute(&grant, new).await?;
-    call.commit(plan, |begun| {
+    call.commit_begun(&grant, plan, |begun| {
         let compute = &begun.compute;
         Reply::created(&ComputeView::from(compute), path(compute.id))
             .version(compute.version)
@@ -235,7 +237,8 @@ async fn act(call: &Call, action: Action) -> Result<Answer, CommitError> {
     let grant = call.grant::<ComputeWrite>()?;
     let compute = call.cloud().compute_to_change(&grant, call.id("compute")?).await?;
     let plan = call.cloud().act_on_compute(&grant, compute, action).await?;
-    call.commit(plan, |begun| Reply::accepted(&OperationView::from(&begun.operation), begun.operation.id)).await
+    call.commit_begun(&grant, plan, |begun| Reply::accepted(&OperationView::from(&begun.operation), begun.operation.id))
+        .await
 }
 
 async fn console(call: &Call) -> Result<Answer, CommitError> {

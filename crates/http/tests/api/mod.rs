@@ -21,9 +21,11 @@ use nephos_model::role::Role;
 use nephos_testkit::{Engine, World};
 use serde_json::Value;
 
+const ORIGIN: &str = "https://cloud.example";
+
 /// A client of a whole cloud.
 pub struct Api {
-    pub world: World,
+    pub world: Arc<World>,
     pub app: Arc<App>,
     keys: Mutex<HashMap<&'static str, Secret>>,
 }
@@ -45,18 +47,38 @@ impl Api {
     /// The same with its background running, which computes need.
     pub async fn started() -> Self {
         let mut api = Self::new().await;
-        api.world.start().await;
+        api.start().await;
         api
     }
 
+    /// Starts the background, before anybody shares the world.
+    pub async fn start(&mut self) {
+        Arc::get_mut(&mut self.world).unwrap().start().await;
+    }
+
     pub async fn configured(config: Config, plan: &str) -> Self {
-        Self::registered(config, plan, Registry::default()).await
+        Self::on(Engine::Sqlite, config, plan).await
     }
 
     /// The same with versions and operations of its own.
     pub async fn registered(config: Config, plan: &str, registry: Registry) -> Self {
-        let config = Config { origin: "https://cloud.example".to_owned(), ..config };
-        let world = World::new(Engine::Sqlite).await;
+        Self::made(Engine::Sqlite, config, plan, registry).await
+    }
+
+    /// Another process over the same database, with the same keys.
+    pub fn replica(&self, seed: u64) -> Self {
+        let config = Config { origin: ORIGIN.to_owned(), ..Config::default() };
+        let app = App::new(self.world.replica(seed), config, Registry::default()).unwrap();
+        Self { world: self.world.clone(), app, keys: Mutex::new(self.keys.lock().unwrap().clone()) }
+    }
+
+    pub async fn on(engine: Engine, config: Config, plan: &str) -> Self {
+        Self::made(engine, config, plan, Registry::default()).await
+    }
+
+    async fn made(engine: Engine, config: Config, plan: &str, registry: Registry) -> Self {
+        let config = Config { origin: ORIGIN.to_owned(), ..config };
+        let world = Arc::new(World::new(engine).await);
         let app = App::new(world.cloud.clone(), config, registry).unwrap();
         let mine = world.workspace("mine", plan).await;
         let other = world.workspace("other", plan).await;
@@ -82,6 +104,11 @@ impl Api {
     /// One more key of an Owner, narrowed.
     pub async fn narrowed(&self, name: &'static str, narrow: impl FnOnce(&mut ApiKey)) {
         let key = self.world.key(&self.key("owner"), Role::Owner, narrow).await;
+        self.keys.lock().unwrap().insert(name, key);
+    }
+
+    /// The secret under a name.
+    pub fn keep(&self, name: &'static str, key: Secret) {
         self.keys.lock().unwrap().insert(name, key);
     }
 

@@ -56,10 +56,6 @@ impl<T> Queue<T> {
         self.limit
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).items.len()
-    }
-
     pub(crate) fn push(&self, item: T) -> Result<(), Refused> {
         // The state is whole after every statement below, so a panic elsewhere cannot have broken it.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
