@@ -54,7 +54,7 @@ pub async fn accept(world: &World, token: &str) -> Result<Accepted, Fault> {
 }
 
 pub fn request(world: &World) -> Arc<Request> {
-    Arc::new(Request { id: world.cloud.id(), client_request_id: None, address: HERE })
+    Arc::new(Request { id: world.cloud.id(), client_request_id: None, address: HERE, trace: None })
 }
 
 pub async fn set_role(world: &World, by: &Arc<Caller>, id: MemberId, role: Role) -> Result<Member, Fault> {

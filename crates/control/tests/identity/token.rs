@@ -38,7 +38,7 @@ on_both! {
 const WHOLE: NewToken = NewToken { scopes: None, expires_in_s: TOKEN_S_MAX };
 
 async fn exchange(world: &World, caller: &Arc<Caller>, new: NewToken) -> Result<Token, Fault> {
-    let request = Request { id: world.cloud.id(), client_request_id: None, address: HERE };
+    let request = Request { id: world.cloud.id(), client_request_id: None, address: HERE, trace: None };
     commit(world, world.cloud.exchange_token(caller, &request, new).await?).await
 }
 

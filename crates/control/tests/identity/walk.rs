@@ -112,7 +112,7 @@ impl Walk<'_> {
         let of_key = |key: &ApiKey| key.allowed_ips.iter().map(|text| text.parse().unwrap()).collect();
         match self.roll(5) {
             0 => {
-                let request = Request { id: cloud.id(), client_request_id: None, address: HERE };
+                let request = Request { id: cloud.id(), client_request_id: None, address: HERE, trace: None };
                 let new = NewToken { scopes: self.scopes(), expires_in_s: 1 + self.roll(900) };
                 let token = commit(self.world, cloud.exchange_token(caller, &request, new).await?).await?;
                 Ok(Holder { text: token.text, ranges: ranges.to_vec(), how: "token" })
