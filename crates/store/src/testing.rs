@@ -16,7 +16,7 @@ use tokio_postgres::NoTls;
 
 use crate::{Backend, Engine, Migration, PostgresOptions, SqliteOptions, Store};
 
-pub use invariants::broken;
+pub use invariants::{broken, kept_answers};
 pub use plan::audit;
 
 /// Any two processes that make a template take turns by this advisory lock.

@@ -32,10 +32,6 @@ const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Moves of the clock after which a test gives up waiting for something to become true.
 const MOVES_MAX: u32 = 400;
 
-nephos_store::sql! {
-    KEPT_ANSWERS = "SELECT body FROM idempotency ORDER BY key_hash";
-}
-
 /// A whole cloud. Dropping it removes its database.
 pub struct World {
     /// The control plane.
@@ -99,8 +95,7 @@ impl World {
     /// # Panics
     /// When they can't be read.
     pub async fn kept_answers(&self) -> Vec<Vec<u8>> {
-        let rows = self.database.store().read(KEPT_ANSWERS.bind(Vec::new())).await.expect("the database answers");
-        rows.iter().map(|row| row.blob(0).expect("a body").to_vec()).collect()
+        nephos_store::testing::kept_answers(self.database.store()).await
     }
 
     /// Starts the background.

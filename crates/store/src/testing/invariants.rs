@@ -12,6 +12,10 @@ use crate::{Row, Store, params, sql};
 /// Rows that one broken invariant is shown with, at most.
 const SHOWN_MAX: usize = 5;
 
+sql! {
+    KEPT_ANSWERS = "SELECT body FROM idempotency ORDER BY key_hash";
+}
+
 macro_rules! counted {
     ($name:ident, $noun:literal, $scope:literal, $from:literal) => {
         sql! {
@@ -238,6 +242,15 @@ pub async fn broken(store: &Store, lease_until: Timestamp) -> Vec<String> {
         found.push(line);
     }
     found
+}
+
+/// The bodies that are kept for idempotency keys, as they are kept.
+///
+/// # Panics
+/// When they can't be read.
+pub async fn kept_answers(store: &Store) -> Vec<Vec<u8>> {
+    let rows = store.read(KEPT_ANSWERS.bind([])).await.expect("the database answers");
+    rows.iter().map(|row| row.blob(0).expect("a body").to_vec()).collect()
 }
 
 fn shown(row: &Row, column: usize) -> String {
