@@ -126,7 +126,7 @@ fn another_master_key_is_refused() {
 fn the_client_says_what_is_missing() {
     let place = Place::new();
     let done = place.command(&["me"]).output().unwrap();
-    assert_eq!(done.status.code(), Some(1));
+    assert_eq!(done.status.code(), Some(3));
     assert!(String::from_utf8(done.stderr).unwrap().contains("CLOUD_API_KEY"));
     let done =
         place.command(&["me", "--url", "http://127.0.0.1:1"]).env("CLOUD_API_KEY", "sk_live_x").output().unwrap();
