@@ -42,9 +42,13 @@ pub fn start(logging: Logging, spans: Option<Spans>) {
             lines.fmt_fields(fields).event_format(format).with_filter(filter(logging)).boxed()
         }
     };
-    let spans = spans.map(|spans| spans.with_filter(filter_fn(is_span)));
-    // Only a second call in the same process can fail, and then the first one's choice stays.
-    _ = tracing_subscriber::registry().with(lines.and_then(spans)).try_init();
+    let registry = tracing_subscriber::registry().with(lines);
+    // Only a second call in the same process can fail, and then the first one's choice stays. An absent layer is left
+    // out, since one that is there and is `None` would turn everything off.
+    _ = match spans {
+        Some(spans) => registry.with(spans.with_filter(filter_fn(is_span))).try_init(),
+        None => registry.try_init(),
+    };
 }
 
 fn filter(logging: Logging) -> EnvFilter {
