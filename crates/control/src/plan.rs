@@ -222,7 +222,7 @@ impl Cloud {
     pub async fn commit<T>(&self, plan: Plan<T>, record: Option<(&Ticket, Recording)>) -> Result<T, CommitError> {
         let Plan { value, mut batch, after, project_id, environment_id, checks, kept_in, .. } = plan;
         if let Some((ticket, recording)) = record {
-            let mut record =
+            let record =
                 |recording, tenant| self.idempotency_record(ticket, recording, project_id, environment_id, tenant);
             if kept_in.is_some() {
                 batch.push(record(recording.clone(), kept_in));

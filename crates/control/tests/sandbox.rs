@@ -197,7 +197,7 @@ async fn keys_outlive_a_reset_unless_their_project_is_gone(engine: Engine) {
     assert_eq!(code(advance(&world, &narrowed, Advance::Seconds(1)).await), Code::Forbidden);
     let member = world.caller_of(&wide).await;
     let request =
-        Arc::new(nephos_control::caller::Request { id: world.cloud.id(), client_request_id: None, address: HERE });
+        Arc::new(nephos_control::caller::Request { id: world.cloud.id(), client_request_id: None, address: HERE, trace: None });
     assert_eq!(member.permit::<SandboxReset>(&request).unwrap_err().code, Code::Forbidden);
     assert!(member.permit::<SandboxWrite>(&request).is_ok());
 
