@@ -1,4 +1,5 @@
-//! What runs beside the requests: reconcilers, the sequencer, the search for orphans, and keeping retentions.
+//! What runs beside the requests: reconcilers, the sequencer, the search for orphans, keeping retentions, and
+//! the resets of sandboxes.
 
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ impl Cloud {
         tasks.spawn(self.clone().keep_flushing());
         tasks.spawn(self.clone().keep_beating());
         tasks.spawn(self.clone().keep_signing_keys());
+        tasks.spawn(self.clone().reset_daily());
+        tasks.spawn(self.clone().purge_epochs());
         let mut heard: Vec<&str> = Vec::new();
         for (region, driver) in self.regions() {
             // Regions may share a driver; it is heard once.

@@ -194,8 +194,12 @@ permissions! {
     InvitationWrite = write Invitation, Admin, WholeLive;
     /// See budgets and quotas.
     LimitRead = read Limit, Member;
-    /// Reset the sandbox and move its clock.
+    /// Read the sandbox's clock.
+    SandboxRead = read Sandbox, Member;
+    /// Move the sandbox's clock.
     SandboxWrite = write Sandbox, Member;
+    /// Reset the sandbox: its projects are deleted and keys of others revoked.
+    SandboxReset = write Sandbox, Admin;
 }
 
 /// Proof that the caller of a request may do `P`.

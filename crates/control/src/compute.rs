@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use nephos_driver::{Driver, DriverError};
 use nephos_model::compute::{Compute, RestartPolicy, SSH_KEYS_MAX, Status, Wish};
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{ComputeId, EnvironmentId, ImageId, OperationId, ProjectId, SshKeyId};
+use nephos_model::id::{ComputeId, EnvironmentId, OperationId, ProjectId, SshKeyId};
 use nephos_model::image::Image;
 use nephos_model::name::Hostname;
 use nephos_model::operation::{Kind, Operation, Status as OperationStatus};
@@ -140,6 +141,9 @@ impl Cloud {
         let tenant = grant.tenant();
         let now = self.now(grant.caller());
         let ((project, environment), ssh_keys, parts) = self.found(grant, &new.choice).await?;
+        if let Some(driver) = self.driver(grant.caller().mode, &parts.region) {
+            check_labels(&**driver, &new.labels, InBody::Yes)?;
+        }
         let label_list: Vec<_> = new.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
         let mut compute = Compute {
             id: self.id(),
@@ -275,10 +279,7 @@ impl Cloud {
             let known = self.settings().sizes.iter().map(|s| &*s.name).collect();
             details.push(unknown("/size", "unknown_size", "size", known));
         }
-        let image = match self.find_image(new.image.as_deref()).await? {
-            None if caller.mode == nephos_model::tenant::Mode::Test && new.image.is_none() => Some(simulated_image()),
-            found => found,
-        };
+        let image = self.find_image(new.image.as_deref(), region.map(|(_, driver)| &**driver)).await?;
         if image.is_none() {
             details.push(if new.image.is_none() {
                 let message = "The installation has no image yet; the operator adds one with `nephos image add`.";
@@ -363,6 +364,13 @@ impl Cloud {
         }
         if let Some(labels) = &patch.labels {
             changed.labels = json(labels);
+            // No room is an answer to what asks for room: a compute may be given the label beforehand.
+            let driver = self.driver(grant.caller().mode, &compute.region);
+            if let Some(Err(fault)) = driver.map(|driver| check_labels(&**driver, labels, InBody::Yes))
+                && fault.code == Code::BadRequest
+            {
+                return Err(fault);
+            }
         }
         changed.protected = patch.protected.unwrap_or(changed.protected);
         changed.restart_policy = patch.restart_policy.unwrap_or(changed.restart_policy);
@@ -406,6 +414,9 @@ impl Cloud {
                 details: vec![Detail::new("region_unavailable", message.clone())],
                 ..Fault::new(Code::CapacityUnavailable, message)
             });
+        }
+        if let (Kind::ComputeStart, Some(driver)) = (kind, driver) {
+            check_labels(&**driver, &labels(&compute), InBody::No)?;
         }
         let mut changed = compute.clone();
         changed.status = Status::during(kind);
@@ -543,7 +554,11 @@ impl Cloud {
     /// The image of a compute; one that was removed since leaves what its disk needs.
     pub(crate) async fn image_of(&self, compute: &Compute) -> Result<Image, Fault> {
         let found = self.store().image(compute.image_id).await.map_err(fault::store)?;
-        Ok(found.unwrap_or_else(|| Image { id: compute.image_id, name: compute.image.clone(), ..simulated_image() }))
+        Ok(found.unwrap_or_else(|| Image {
+            id: compute.image_id,
+            name: compute.image.clone(),
+            ..crate::image::simulated_image()
+        }))
     }
 }
 
@@ -562,19 +577,28 @@ pub(crate) fn size_of(c: &Compute) -> Capacity {
     Capacity { vcpus: c.vcpus.into(), memory_mib: c.memory_mib.into(), disk_gib: c.disk_gib.into() }
 }
 
-/// The image of a sandbox whose installation has none: nothing is ever booted from it.
-fn simulated_image() -> Image {
-    Image {
-        id: <ImageId as nephos_model::id::Id>::from_raw(nephos_model::id::Raw::from_bytes([0; 16])),
-        name: "simulated".to_owned(),
-        description: String::new(),
-        checksum: String::new(),
-        size_bytes: 0,
-        min_memory_mib: 0,
-        min_disk_gib: 0,
-        login_user: "root".to_owned(),
-        boot: nephos_model::image::Boot::Disk,
-        created_at: Timestamp::default(),
+/// Whether labels are those of the request's body, which a refusal then points into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InBody {
+    Yes,
+    No,
+}
+
+/// Refuses labels with which a driver would not take a compute: 422 when they ask for no room to be simulated, 400 when
+/// they ask for what is not known.
+fn check_labels(driver: &dyn Driver, labels: &BTreeMap<String, String>, in_body: InBody) -> Result<(), Fault> {
+    let detail = |code, why: String| match in_body {
+        InBody::Yes => Detail::at("/labels/simulate", code, why),
+        InBody::No => Detail::new(code, why),
+    };
+    let list: Vec<_> = labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
+    match driver.check_labels(&list) {
+        Ok(()) => Ok(()),
+        Err(DriverError::NoCapacity(why)) => Err(Fault {
+            details: vec![detail("capacity_simulated", why.clone())],
+            ..Fault::new(Code::CapacityUnavailable, why)
+        }),
+        Err(error) => Err(Fault::bad(detail("unknown_simulation", error.to_string()))),
     }
 }
 

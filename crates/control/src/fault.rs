@@ -60,6 +60,16 @@ pub(crate) fn quota_exceeded(mut over: Vec<Detail>) -> Fault {
     Fault { details: over, ..Fault::new(Code::QuotaExceeded, message) }
 }
 
+/// The sandbox was reset while a request was on its way: nothing was done.
+pub(crate) fn epoch_over() -> Fault {
+    let message = "The sandbox was reset while the request ran, and nothing was done. Send it again.";
+    Fault {
+        retry_after_s: Some(STORE_RETRY_AFTER_S),
+        details: vec![Detail::new("sandbox_reset", message)],
+        ..Fault::new(Code::ServiceUnavailable, message)
+    }
+}
+
 /// A missed guard as the fault that it means. `Stale` and `Duplicate` are not here: the request is run again.
 pub(crate) fn missed(miss: nephos_store::Miss) -> Option<Fault> {
     use nephos_store as s;

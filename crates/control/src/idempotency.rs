@@ -178,6 +178,7 @@ impl Cloud {
         recording: Recording,
         project_id: Option<ProjectId>,
         environment_id: Option<EnvironmentId>,
+        kept_in: Option<TenantId>,
     ) -> Statement {
         let now = self.clock().now();
         let body = if recording.is_secret { seal(&ticket.seal(), recording.body, self) } else { recording.body };
@@ -193,7 +194,8 @@ impl Cloud {
             etag: recording.etag,
             preference_applied: recording.preference_applied,
         };
-        nephos_store::idempotency::insert(&ticket.scope, record, now.plus(Duration::from_secs(KEPT_S)), now)
+        let scope = Scope { tenant: kept_in.unwrap_or(ticket.scope.tenant), ..ticket.scope };
+        nephos_store::idempotency::insert(&scope, record, now.plus(Duration::from_secs(KEPT_S)), now)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod project;
 pub mod reconcile;
 pub mod region;
 pub mod rehearse;
+pub mod sandbox;
 pub mod scope;
 pub mod seal;
 pub mod sequence;
@@ -80,6 +81,8 @@ struct Inner {
     shown: shown::Shown,
     work: Notify,
     looks: watch::Sender<usize>,
+    settling: reconcile::Settling,
+    epochs: Notify,
     pending: Notify,
     numbered: watch::Sender<u64>,
     operations: broadcast::Sender<nephos_model::id::OperationId>,
@@ -134,6 +137,8 @@ impl Cloud {
             shown: shown::Shown::default(),
             work: Notify::new(),
             looks: watch::Sender::new(0),
+            settling: reconcile::Settling::default(),
+            epochs: Notify::new(),
             pending: Notify::new(),
             numbered: watch::Sender::new(0),
             operations: broadcast::channel(OPERATION_NEWS_MAX).0,
@@ -205,6 +210,9 @@ impl Cloud {
         }
         if after.work {
             self.0.work.notify_one();
+        }
+        if after.epoch_over {
+            self.0.epochs.notify_one();
         }
         if let Some(id) = after.operation {
             // No receiver is nobody waiting.

@@ -8,7 +8,7 @@ use nephos_model::fault::Detail;
 use nephos_model::id::{AuditId, EnvironmentId, Id as _, MemberId, OperationId, ProjectId};
 use nephos_model::operation::{Kind, Status};
 use nephos_model::region::Capacity;
-use nephos_model::tenant::TenantId;
+use nephos_model::tenant::{Mode, TenantId};
 use nephos_store::audit::NewAudit;
 use nephos_store::{Batch, Statement, StoreError};
 
@@ -35,6 +35,8 @@ pub struct Plan<T> {
     pub(crate) batch: Batch,
     pub(crate) after: After,
     pub(crate) checks: Vec<crate::rehearse::Check>,
+    /// Where the answer to the idempotency key is kept too: the tenant that a repetition will find itself in.
+    pub(crate) kept_in: Option<TenantId>,
 }
 
 /// What a compute costs, in millionths of the installation's currency an hour.
@@ -57,6 +59,10 @@ pub(crate) struct After {
     pub operation: Option<OperationId>,
     /// Operations that ended, and how.
     pub ended: Vec<(Kind, Status)>,
+    /// A tenant's rows are to be removed.
+    pub epoch_over: bool,
+    /// Much is due of a sandbox at once, and is done before the answer.
+    pub settle: Option<TenantId>,
 }
 
 /// Why a plan was not committed.
@@ -86,6 +92,7 @@ impl<T> Plan<T> {
             batch: Batch::new(),
             after: After::default(),
             checks: Vec::new(),
+            kept_in: None,
         }
     }
 
@@ -171,6 +178,10 @@ impl Author {
 impl Cloud {
     /// Adds a change's event and audit row to the plan.
     pub(crate) fn journal<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: Change) {
+        // A reset that comes between fails the whole: nothing is written into an epoch that is over.
+        if grant.caller().mode == Mode::Test {
+            plan.batch.push_first(nephos_store::tenant::hold_epoch(grant.tenant()));
+        }
         self.tell(&mut plan.batch, &Author::of(grant), now, change);
     }
 
@@ -209,15 +220,31 @@ impl Cloud {
 
     /// Makes a plan durable, with the answer to its idempotency key if it has one, and hands back its value.
     pub async fn commit<T>(&self, plan: Plan<T>, record: Option<(&Ticket, Recording)>) -> Result<T, CommitError> {
-        let Plan { value, mut batch, after, project_id, environment_id, checks, .. } = plan;
+        let Plan { value, mut batch, after, project_id, environment_id, checks, kept_in, .. } = plan;
         if let Some((ticket, recording)) = record {
-            batch.push_first(self.idempotency_record(ticket, recording, project_id, environment_id));
+            let record =
+                |recording, tenant| self.idempotency_record(ticket, recording, project_id, environment_id, tenant);
+            if kept_in.is_some() {
+                batch.push(record(recording.clone(), kept_in));
+            }
+            batch.push_first(record(recording, None));
         }
+        let settling = after.settle.map(|tenant| self.0.settling.begin(tenant));
         match self.store().write(batch).await {
             Ok(_) => {
                 self.wake(&after);
+                if let Some(tenant) = after.settle {
+                    self.settle(tenant).await;
+                }
+                drop(settling);
                 Ok(value)
             }
+            Err(StoreError::Missed { miss, .. }) if miss == nephos_store::tenant::EPOCH_OVER => {
+                self.0.credentials.forget();
+                Err(CommitError::Fault(fault::epoch_over()))
+            }
+            // Another process took the number of a new tenant.
+            Err(StoreError::Unique { constraint, .. }) if constraint.contains("tenants") => Err(CommitError::Again),
             Err(StoreError::Missed { miss, .. })
                 if miss == nephos_store::project::STALE || miss == nephos_store::idempotency::DUPLICATE =>
             {

@@ -222,7 +222,7 @@ pub(crate) fn narrowed(what: &str) -> Fault {
     }
 }
 
-fn change(
+pub(crate) fn change(
     event: &'static str,
     action: &'static str,
     before: Option<&Project>,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nephos_model::sandbox::ResetTime;
 use nephos_model::size::Size;
 
 use crate::plan_limits::Limits;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub support_contact: String,
     /// The operator's own plans; one may have the name of a built-in plan, and is taken instead of it.
     pub plans: Vec<Limits>,
+    /// When sandboxes are reset every day; never, if `None`.
+    pub sandbox_reset_at: Option<ResetTime>,
 }
 
 impl Settings {
@@ -70,6 +73,7 @@ impl Default for Settings {
             issuer: None,
             support_contact: "the operator of this installation".to_owned(),
             plans: Vec::new(),
+            sandbox_reset_at: Some(ResetTime::DEFAULT),
         }
     }
 }

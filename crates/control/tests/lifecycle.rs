@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nephos_control::caller::{
     Caller, ComputeRead, ComputeWrite, EventRead, OperationRead, ProjectDelete, ProjectWrite,
 };
-use nephos_control::compute::{Begun, Choice, NewCompute};
+use nephos_control::compute::{Begun, Choice, ComputePatch, NewCompute};
 use nephos_control::idempotency::{Keyed, Recording};
 use nephos_control::plan::CommitError;
 use nephos_control::project::Force;
@@ -33,6 +33,7 @@ macro_rules! on_both {
 on_both! {
     a_compute_lives_and_leaves_nothing
     a_failed_provisioning_says_why
+    no_room_is_said_before_anything_is_made
     capacity_is_never_promised_twice
     a_crash_in_the_middle_is_made_good
     a_key_replays_the_first_answer
@@ -158,16 +159,43 @@ async fn a_compute_lives_and_leaves_nothing(engine: Engine) {
 async fn a_failed_provisioning_says_why(engine: Engine) {
     let world = World::started(engine).await;
     let caller = world.caller(Role::Member, Mode::Test).await;
-    for (label, expected) in [("provision_failure", Code::Conflict), ("capacity", Code::CapacityUnavailable)] {
-        let name = label.replace('_', "-");
-        let begun = create(&world, &caller, wanted(&name, &[("simulate", label)])).await.unwrap();
-        let operation = ended(&world, &caller, begun.operation.id).await;
-        assert_eq!(operation.status, OperationStatus::Failed);
-        assert_eq!(operation.error.as_ref().unwrap().0, expected);
-        let failed = compute(&world, &caller, begun.compute.id).await.unwrap();
-        assert_eq!(failed.status, Status::Failed);
-        assert_eq!(failed.reason.as_deref(), operation.error.as_ref().map(|(_, why)| why.as_str()));
-    }
+    let begun = create(&world, &caller, wanted("web-1", &[("simulate", "provision_failure")])).await.unwrap();
+    let operation = ended(&world, &caller, begun.operation.id).await;
+    assert_eq!(operation.status, OperationStatus::Failed);
+    assert_eq!(operation.error.as_ref().unwrap().0, Code::Conflict);
+    let failed = compute(&world, &caller, begun.compute.id).await.unwrap();
+    assert_eq!(failed.status, Status::Failed);
+    assert_eq!(failed.reason.as_deref(), operation.error.as_ref().map(|(_, why)| why.as_str()));
+}
+
+async fn no_room_is_said_before_anything_is_made(engine: Engine) {
+    let world = World::started(engine).await;
+    let caller = world.caller(Role::Member, Mode::Test).await;
+    let before = used(&world, &caller).await;
+    let refused = create(&world, &caller, wanted("web-1", &[("simulate", "capacity")])).await;
+    assert_eq!(code(refused), Code::CapacityUnavailable);
+    assert_eq!(code(create(&world, &caller, wanted("web-1", &[("simulate", "slowboot")])).await), Code::BadRequest);
+    assert_eq!(used(&world, &caller).await, before, "nothing was made");
+
+    // A compute that has the label when it is started is refused its room as well, and stays as it is.
+    let begun = create(&world, &caller, wanted("web-1", &[])).await.unwrap();
+    ended(&world, &caller, begun.operation.id).await;
+    let stop = act(&world, &caller, begun.compute.id, Kind::ComputeStop).await.unwrap();
+    ended(&world, &caller, stop.operation.id).await;
+    let label = async |value: &str| {
+        let now = compute(&world, &caller, begun.compute.id).await.unwrap();
+        let labels = BTreeMap::from([("simulate".to_owned(), value.to_owned())]);
+        let patch = ComputePatch { labels: Some(labels), ..ComputePatch::default() };
+        let plan = world.cloud.change_compute(&world.grant::<ComputeWrite>(&caller), now, patch).await?;
+        world.cloud.commit(plan, None).await
+    };
+    let unknown = label("slowboot").await;
+    assert!(matches!(unknown, Err(CommitError::Fault(fault)) if fault.code == Code::BadRequest));
+    label("capacity").await.unwrap();
+    assert_eq!(code(act(&world, &caller, begun.compute.id, Kind::ComputeStart).await), Code::CapacityUnavailable);
+    assert_eq!(compute(&world, &caller, begun.compute.id).await.unwrap().status, Status::Stopped);
+    label("").await.unwrap();
+    act(&world, &caller, begun.compute.id, Kind::ComputeStart).await.unwrap();
 }
 
 async fn capacity_is_never_promised_twice(engine: Engine) {

@@ -170,6 +170,17 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// What the host can do now; cheap enough for every request (answers are cached by the driver).
     fn host(&self) -> Host;
 
+    /// Whether nothing is really run. What there is of a machine then follows from its notes and [`Machine::now`] alone,
+    /// so that it may be asked about, and moved, as of any time since its last move.
+    fn is_simulated(&self) -> bool {
+        false
+    }
+
+    /// Refuses a machine with these labels before anything of it is made. Labels mean something to simulations only.
+    fn check_labels(&self, _labels: &[(String, String)]) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// What there is of the machine. Changes nothing.
     async fn observe(&self, machine: &Machine) -> Result<Report, DriverError>;
 

@@ -87,6 +87,17 @@ impl Driver for Simulator {
         Host { availability: Availability::Available, capacity }
     }
 
+    fn is_simulated(&self) -> bool {
+        true
+    }
+
+    fn check_labels(&self, labels: &[(String, String)]) -> Result<(), DriverError> {
+        match Simulate::of(labels)? {
+            Simulate::Capacity => Err(no_room()),
+            Simulate::Nothing | Simulate::ProvisionFailure | Simulate::SlowBoot => Ok(()),
+        }
+    }
+
     async fn observe(&self, machine: &Machine) -> Result<Report, DriverError> {
         let script = Script::read(machine)?;
         Ok(Report { seen: seen(&script, machine), notes: None })
@@ -153,10 +164,7 @@ impl Driver for Simulator {
 fn prepare(script: &mut Script, machine: &Machine) -> Result<(), DriverError> {
     let simulate = Simulate::of(&machine.labels)?;
     if simulate == Simulate::Capacity {
-        return Err(DriverError::NoCapacity(format!(
-            "The region has no room for this compute: the label \"{SIMULATE_LABEL}: capacity\" asks the sandbox to say so. \
-             Remove the label and create the compute again."
-        )));
+        return Err(no_room());
     }
     let fails = simulate == Simulate::ProvisionFailure;
     if fails && script.failed(machine.now) {
@@ -167,6 +175,13 @@ fn prepare(script: &mut Script, machine: &Machine) -> Result<(), DriverError> {
     }
     script.prepare(machine.now, delay(machine.id, Step::Prepare, PREPARE_MS), fails);
     Ok(())
+}
+
+fn no_room() -> DriverError {
+    DriverError::NoCapacity(format!(
+        "The region has no room for this compute: the label \"{SIMULATE_LABEL}: capacity\" asks the sandbox to say so. \
+         Remove the label and try again."
+    ))
 }
 
 /// What there is, by the notes and the time alone.

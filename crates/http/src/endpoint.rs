@@ -7,6 +7,7 @@ use nephos_control::caller::{Permission, Reach};
 use nephos_control::plan::CommitError;
 use nephos_model::role::Role;
 use nephos_model::scope::Scope;
+use nephos_model::tenant::Mode;
 use nephos_model::{Code, Detail};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
@@ -100,6 +101,8 @@ pub struct Endpoint {
     pub look_up: Option<LookUp>,
     /// Whether it begins an operation whose end `Prefer: wait=N` waits for.
     pub waits: bool,
+    /// Fields of the body of which exactly one must be sent; none when there are no such.
+    pub exactly_one: &'static [&'static str],
     /// The shape of its success.
     pub success: Success,
     /// The schema of what it answers.
@@ -108,6 +111,8 @@ pub struct Endpoint {
     pub faults: &'static [Code],
     /// Whether it takes no `Idempotency-Key` although it is a POST.
     pub ignores_key: bool,
+    /// Whether it is there under the sandbox's base URLs only.
+    pub sandbox_only: bool,
     /// What runs it.
     pub handler: Handler,
 }
@@ -135,12 +140,26 @@ impl Endpoint {
             body: None,
             look_up: None,
             waits: false,
+            exactly_one: &[],
             success,
             schema,
             faults: &[],
             ignores_key: false,
+            sandbox_only: false,
             handler,
         }
+    }
+
+    /// There under the sandbox's base URLs only; all operations of its path must be.
+    #[must_use]
+    pub const fn in_sandbox(mut self) -> Self {
+        self.sandbox_only = true;
+        self
+    }
+
+    /// Whether it is there under base URLs of a mode.
+    pub fn is_in(&self, mode: Mode) -> bool {
+        !self.sandbox_only || mode == Mode::Test
     }
 
     /// What it needs of a credential.
@@ -191,6 +210,13 @@ impl Endpoint {
     #[must_use]
     pub const fn looks_up(mut self, look_up: LookUp) -> Self {
         self.look_up = Some(look_up);
+        self
+    }
+
+    /// Fields of the body of which exactly one must be sent.
+    #[must_use]
+    pub const fn exactly_one(mut self, names: &'static [&'static str]) -> Self {
+        self.exactly_one = names;
         self
     }
 
@@ -297,9 +323,9 @@ impl Router {
         Self { paths }
     }
 
-    /// The operations of a path under a base URL, and its `{id}` if it has one.
-    pub fn find<'a>(&'a self, path: &'a str) -> Option<(&'a Resource, &'a str)> {
-        let found = self.paths.at(path).ok()?;
+    /// The operations of a path under a base URL of a mode, and its `{id}` if it has one.
+    pub fn find<'a>(&'a self, path: &'a str, mode: Mode) -> Option<(&'a Resource, &'a str)> {
+        let found = self.paths.at(path).ok().filter(|found| found.value.operations.iter().all(|e| e.is_in(mode)))?;
         Some((found.value, found.params.get("id").unwrap_or_default()))
     }
 }

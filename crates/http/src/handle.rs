@@ -11,6 +11,7 @@ use http_body::Body as HttpBody;
 use http_body_util::Full;
 use nephos_control::scope;
 use nephos_model::id::{Id, RequestId};
+use nephos_model::tenant::Mode;
 use nephos_model::trace::TraceContext;
 use nephos_model::{Fault, Timestamp};
 use tracing::{Instrument as _, Span};
@@ -26,6 +27,8 @@ pub type ResponseBody = Full<Bytes>;
 
 /// For how long others may keep the public keys: [`nephos_control::signing::JWKS_MAX_AGE_S`], which a test compares.
 const JWKS_CACHED: &str = "public, max-age=300";
+/// On every response of the sandbox: when it is reset next without being asked to, RFC 3339.
+const SANDBOX_RESET_AT: &str = "sandbox-reset-at";
 
 /// Answers one request. Never fails: what goes wrong is an answer, with a request id, in the path's convention.
 pub async fn handle<B>(app: &Arc<App>, request: Request<B>, peer: Peer) -> Response<ResponseBody>
@@ -212,7 +215,7 @@ pub(crate) fn fault_body(app: &App, mount: Mount, request_id: &str, fault: &Faul
 }
 
 fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head: bool) -> Response<ResponseBody> {
-    let Trail { uuid, mut headers, ending, .. } = trail;
+    let Trail { uuid, mount, mut headers, ending, .. } = trail;
     let has_body = !matches!(decided.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if has_body {
         headers.insert(header::CONTENT_TYPE, decided.kind);
@@ -225,6 +228,12 @@ fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head
                 headers.append(name, value);
             }
         }
+    }
+    if mount.mode == Mode::Test
+        && let Some(at) = app.cloud.next_sandbox_reset()
+        && let Ok(value) = HeaderValue::try_from(at.to_string())
+    {
+        headers.insert(SANDBOX_RESET_AT, value);
     }
     if let Ok(value) = HeaderValue::try_from(uuid) {
         headers.insert("x-request-id", value);
@@ -251,5 +260,5 @@ fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head
 
 /// Response headers that scripts of other origins may read.
 const EXPOSED: &str = "deprecation, etag, idempotent-original-status, idempotent-replayed, link, location, operation-id, \
-    preference-applied, ratelimit, ratelimit-policy, retry-after, sunset, x-ratelimit-limit-second, \
+    preference-applied, ratelimit, ratelimit-policy, retry-after, sandbox-reset-at, sunset, x-ratelimit-limit-second, \
     x-ratelimit-remaining-second, x-ratelimit-reset-second, x-request-id";

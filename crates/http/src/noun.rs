@@ -11,6 +11,7 @@ mod openapi;
 mod operation;
 mod project;
 mod region;
+mod sandbox;
 mod ssh_key;
 mod status;
 mod token;
@@ -40,5 +41,6 @@ pub const TABLES: &[&[Endpoint]] = &[
     invitation::OPERATIONS,
     usage::OPERATIONS,
     status::OPERATIONS,
+    sandbox::OPERATIONS,
     openapi::OPERATIONS,
 ];

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::app::BODY_BYTES_MAX_DEFAULT as BODY_BYTES_MAX;
 use crate::endpoint::{self, Endpoint, Success};
 use crate::fields;
-use crate::mount::{Mount, PLATFORM, STRETTCH};
+use crate::mount::{Mount, PLATFORM, SANDBOX, STRETTCH};
 use crate::order::HEADER_BYTES_MAX;
 use crate::registry::{Deprecation, Registry};
 
@@ -59,8 +59,8 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
         })
         .into_generator();
     let mut paths = Map::new();
-    for endpoint in registry.operations() {
-        let mut operation = operation(mount, endpoint, &mut generator);
+    for endpoint in registry.operations().filter(|endpoint| is_documented(mount, endpoint)) {
+        let mut operation = operation(mount, endpoint, origin, &mut generator);
         if let Some(deprecation) = registry.deprecation(endpoint.id) {
             deprecate(&mut operation, deprecation);
         }
@@ -87,7 +87,7 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
         },
         "servers": servers,
         "security": [{"api_key": []}],
-        "tags": tags(),
+        "tags": tags(mount),
         "paths": paths,
         "components": {
             "schemas": schemas,
@@ -116,9 +116,14 @@ fn about(mount: Mount) -> &'static str {
     }
 }
 
-fn tags() -> Value {
+/// Whether an operation is there under some base URL of a surface. Only one of them has a sandbox.
+fn is_documented(mount: Mount, endpoint: &Endpoint) -> bool {
+    !endpoint.sandbox_only || mount.surface.name() == SANDBOX.surface.name()
+}
+
+fn tags(mount: Mount) -> Value {
     let mut nouns: Vec<&str> = Vec::new();
-    for endpoint in endpoint::all() {
+    for endpoint in endpoint::all().filter(|endpoint| is_documented(mount, endpoint)) {
         if !nouns.contains(&endpoint.noun()) {
             nouns.push(endpoint.noun());
         }
@@ -136,7 +141,7 @@ fn deprecate(operation: &mut Value, deprecation: &Deprecation) {
     operation["description"] = json!(format!("{told} Deprecated: {}", deprecation.note));
 }
 
-fn operation(mount: Mount, endpoint: &Endpoint, generator: &mut SchemaGenerator) -> Value {
+fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut SchemaGenerator) -> Value {
     let mut parameters: Vec<Value> = Vec::new();
     if endpoint.path.contains("{id}") {
         parameters.push(json!({
@@ -214,6 +219,15 @@ fn operation(mount: Mount, endpoint: &Endpoint, generator: &mut SchemaGenerator)
             "description": format!("At most {} bytes.", endpoint.body_bytes_max(BODY_BYTES_MAX)),
             "content": {"application/json": {"schema": fields::schema(table)}},
         });
+        if !endpoint.exactly_one.is_empty() {
+            let one: Vec<_> = endpoint.exactly_one.iter().map(|name| json!({"required": [name]})).collect();
+            out["requestBody"]["content"]["application/json"]["schema"]["oneOf"] = json!(one);
+            out["requestBody"]["required"] = json!(true);
+        }
+    }
+    if endpoint.sandbox_only {
+        let about = "The sandbox only: a live base URL has no such path";
+        out["servers"] = json!([{"url": format!("{origin}{}", SANDBOX.base), "description": about}]);
     }
     out
 }
@@ -486,6 +500,7 @@ fn budget_headers(mount: Mount) -> &'static [(&'static str, &'static str)] {
 
 fn common_headers(mount: Mount) -> Value {
     let names = budget_headers(mount).iter().map(|(name, _)| *name).chain(["X-Request-Id"]);
+    let names = names.chain((mount.surface.name() == SANDBOX.surface.name()).then_some("Sandbox-Reset-At"));
     names
         .map(|name| (name.to_owned(), json!({"$ref": format!("#/components/headers/{name}")})))
         .collect::<Map<_, _>>()
@@ -503,6 +518,7 @@ fn response_headers(mount: Mount) -> Value {
         ("WWW-Authenticate", "How to authenticate (RFC 6750)."),
         ("Idempotent-Replayed", "`true` when the answer is that of an earlier request."),
         ("Idempotent-Original-Status", "The status of the earlier answer."),
+        ("Sandbox-Reset-At", "In the sandbox only: when it is reset next without being asked to, RFC 3339."),
     ];
     let all = fixed.iter().chain(budget_headers(mount));
     let header = |(name, about): &(&str, &str)| {

@@ -132,7 +132,7 @@ where
 
     // 4. Credential. An open operation's is in its body: the handler judges it, before anything else about the cloud.
     let address = app.address(peer, &parts.headers);
-    let caller = if is_open(app, path, &parts.method) {
+    let caller = if is_open(app, mount, path, &parts.method) {
         None
     } else {
         let caller = match headers::bearer(&parts.headers) {
@@ -166,7 +166,7 @@ where
             return Err(ending.fault());
         }
     }
-    let (resource, segment) = app.router.find(path).ok_or_else(unknown_path)?;
+    let (resource, segment) = app.router.find(path, mount.mode).ok_or_else(unknown_path)?;
     if is_options {
         set(&mut trail.headers, header::ALLOW, &resource.allow);
         return Ok(Decided::empty(StatusCode::NO_CONTENT));
@@ -241,8 +241,8 @@ where
 }
 
 /// Whether a request is for an operation that takes no credential but a secret in its body.
-fn is_open(app: &App, path: &str, method: &Method) -> bool {
-    let found = app.router.find(path).and_then(|(resource, _)| resource.method(method.as_str()));
+fn is_open(app: &App, mount: Mount, path: &str, method: &Method) -> bool {
+    let found = app.router.find(path, mount.mode).and_then(|(resource, _)| resource.method(method.as_str()));
     found.is_some_and(|endpoint| endpoint.is_open)
 }
 
@@ -309,6 +309,7 @@ async fn attempts(call: &mut Call, json: Option<Json>) -> Result<Performed, Faul
         }
         return Err(Fault::invalid(problems));
     }
+    check_one(call.endpoint.exactly_one, &call.body)?;
     for _ in 0..ATTEMPTS_MAX {
         // 12 and 13: objects, preconditions, state, quota, dry run.
         let span = tracing::info_span!(target: scope::SPANS, "use-case", otel.name = call.endpoint.id);
@@ -332,6 +333,17 @@ async fn attempts(call: &mut Call, json: Option<Json>) -> Result<Performed, Faul
         }
     }
     Err(Fault::conflict(Detail::new("busy", "The resource changes too fast to be changed by this request; try again.")))
+}
+
+/// Of some fields, exactly one must be sent.
+fn check_one(names: &[&str], body: &Body) -> Result<(), Fault> {
+    let sent = names.iter().filter(|name| body.has(name)).count();
+    if names.is_empty() || sent == 1 {
+        return Ok(());
+    }
+    let code = if sent == 0 { "required" } else { "conflicting_fields" };
+    let message = format!("Send exactly one of these fields: {}.", names.join(", "));
+    Err(Fault::invalid(names.iter().map(|name| Detail::at(format!("/{name}"), code, message.clone())).collect()))
 }
 
 /// Runs a handler so that neither a panic nor a client that goes away leaves anything half done, and in bounded time.

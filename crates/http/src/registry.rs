@@ -273,10 +273,11 @@ impl Registry {
         }
         let version = self.versions.iter().find(|v| v.base == mount.base).and_then(|v| v.deprecation);
         let version = version.map(|deprecation| Ending { what: What::Version(mount), deprecation });
-        let operation = router.find(path).and_then(|(resource, _)| resource.method(method)).and_then(|endpoint| {
-            let deprecation = *self.deprecations.get(endpoint.id)?;
-            Some(Ending { what: What::Operation(mount, endpoint.id), deprecation })
-        });
+        let operation =
+            router.find(path, mount.mode).and_then(|(resource, _)| resource.method(method)).and_then(|endpoint| {
+                let deprecation = *self.deprecations.get(endpoint.id)?;
+                Some(Ending { what: What::Operation(mount, endpoint.id), deprecation })
+            });
         let removed = || {
             let method = if method == "HEAD" { "GET" } else { method };
             let found = self.removed.iter().find(|r| r.method == method && is_at(r.path, path))?;

@@ -22,6 +22,7 @@ pub mod page;
 pub mod project;
 pub mod region;
 pub mod role;
+pub mod sandbox;
 pub mod scope;
 pub mod size;
 pub mod ssh_key;

@@ -100,6 +100,9 @@ pub enum Command {
     Me(api::Me),
     /// Budgets and quotas of the plan, and what is left of them.
     Limits(api::Me),
+    /// The sandbox of a test key: reset it, read and move its clock.
+    #[command(subcommand)]
+    Sandbox(api::Sandbox),
     /// Print completions of the command line for a shell.
     Completions(Completions),
 }

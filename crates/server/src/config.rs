@@ -13,13 +13,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use nephos_model::region::Region;
+use nephos_model::sandbox::ResetTime;
 use nephos_model::size::Size;
 use nephos_model::tenant::Mode;
 use toml::Value;
 
 pub use field::{
-    AdminListen, Currency, DatabaseUrl, DriverChoice, Endpoint, Field, ForwardedHeader, Host, Line, List, LogFormat,
-    LogLevel, Origin, Ranged, Regions, Sizes,
+    AdminListen, Currency, DailyReset, DatabaseUrl, DriverChoice, Endpoint, Field, ForwardedHeader, Host, Line, List,
+    LogFormat, LogLevel, Origin, Ranged, Regions, Sizes,
 };
 pub use limits::{Network, Plans, named_limits};
 
@@ -146,6 +147,8 @@ keys! {
     disk_overcommit_percent: Ranged<10, 1_000> = Ranged(100);
     /// Hosts on which every base URL is the sandbox's.
     sandbox_hosts: List<Host> = List(Vec::new());
+    /// The time of day, UTC, at which every sandbox is reset.
+    sandbox_reset_at: DailyReset = DailyReset(Some(ResetTime::DEFAULT));
     /// Whom to ask, named in refusals: an e-mail address or a web address.
     support_contact: Option<Line> = None;
     /// Plans beside standard, partner and unlimited, or instead of them. What a plan leaves out is as in standard; "none" is no limit.
@@ -447,7 +450,19 @@ fn file_entries(path: &Path) -> Result<Vec<(String, Value, usize)>, Vec<String>>
         }
     }
     entries.sort_by_key(|(_, _, line)| *line);
-    Ok(entries)
+    Ok(entries.into_iter().flat_map(|(name, value, line)| sectioned(name, value, line)).collect())
+}
+
+/// The keys of a section: `[sandbox]` with `hosts` is `sandbox_hosts`. A table that is no section stays as it is.
+fn sectioned(name: String, value: Value, line: usize) -> Vec<(String, Value, usize)> {
+    let is_section = KEYS.iter().all(|key| key.name != name)
+        && KEYS.iter().any(|key| key.name.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_')));
+    match value {
+        Value::Table(table) if is_section => {
+            table.into_iter().map(|(key, value)| (format!("{name}_{key}"), value, line)).collect()
+        }
+        value => vec![(name, value, line)],
+    }
 }
 
 /// The name closest to `text`, when it is close enough to be a slip.

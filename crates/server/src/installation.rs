@@ -159,6 +159,7 @@ fn settings(config: &Config) -> Settings {
         issuer: config.origin.as_ref().map(|origin| origin.0.clone()),
         support_contact: config.support_contact.as_ref().map_or(default.support_contact, |line| line.0.clone()),
         plans: config.plans.0.clone(),
+        sandbox_reset_at: config.sandbox_reset_at.0,
     }
 }
 

@@ -36,6 +36,8 @@ CREATE TABLE tenants (
 );
 CREATE UNIQUE INDEX tenants_epoch ON tenants (workspace_id, mode, epoch);
 CREATE INDEX tenants_current ON tenants (workspace_id, mode, is_current);
+CREATE INDEX tenants_over ON tenants (id) WHERE is_current = 0;
+CREATE INDEX tenants_sandboxes ON tenants (created_at, id) WHERE mode = 'test' AND is_current = 1;
 
 CREATE TABLE users (
     id TEXT PRIMARY KEY,
@@ -244,7 +246,7 @@ CREATE TABLE work (
     attempts BIGINT NOT NULL
 );
 CREATE INDEX work_due ON work (due_at, compute_id);
-CREATE INDEX work_tenant ON work (tenant, compute_id);
+CREATE INDEX work_tenant ON work (tenant, due_at, compute_id);
 
 CREATE TABLE operations (
     tenant BIGINT NOT NULL,

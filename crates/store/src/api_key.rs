@@ -110,6 +110,17 @@ sql! {
     pub API_KEYS_REVOKE = "UPDATE api_keys SET revoked_at = $5, updated_at = $5, version = version + 1
         WHERE workspace_id = $1 AND mode = $2 AND project_id = $3 AND revoked_at IS NULL
         AND (CAST($4 AS TEXT) IS NULL OR environment_id = $4)";
+    /// A page of all keys that are narrowed to some project, newest first.
+    indexed pub API_KEY_LIST_ANY_NARROWED = concat!("SELECT ", columns!(), " FROM api_keys k
+        WHERE k.workspace_id = $1 AND k.mode = $2 AND k.revoked_at IS NULL AND k.project_id IS NOT NULL AND k.id < $3
+        ORDER BY k.id DESC LIMIT $4");
+    /// All keys that are narrowed to some project stop working.
+    pub API_KEYS_REVOKE_NARROWED = "UPDATE api_keys SET revoked_at = $3, updated_at = $3, version = version + 1
+        WHERE workspace_id = $1 AND mode = $2 AND project_id IS NOT NULL AND revoked_at IS NULL";
+    /// The quota of a tenant counts the keys that there are.
+    pub API_KEYS_RECOUNT = "UPDATE counters SET value = (SELECT COUNT(*) FROM api_keys k
+        WHERE k.workspace_id = $2 AND k.mode = $3 AND k.revoked_at IS NULL)
+        WHERE tenant = $1 AND noun = 'quota.api_keys' AND scope = ''";
 }
 
 fn decode(row: &Row) -> Result<ApiKey> {
@@ -246,12 +257,32 @@ pub fn revoke_of(tenant: TenantId, mode: Mode, member: MemberId, count: u64, now
     [revoke].into_iter().chain(back).collect()
 }
 
+/// A workspace's keys in a new epoch: those that are narrowed to a project stop working, since it is gone, and the
+/// others count against the new tenant's quota. Every write of keys holds its tenant, see [`crate::tenant::hold_epoch`].
+pub fn carry_over(to: TenantId, workspace: WorkspaceId, mode: Mode, now: Timestamp) -> [Statement; 2] {
+    [
+        API_KEYS_REVOKE_NARROWED.bind(params![workspace, mode.as_str(), now]),
+        API_KEYS_RECOUNT.bind(params![to, workspace, mode.as_str()]),
+    ]
+}
+
 /// When a key was last used.
 pub fn used(id: KeyId, at: Timestamp) -> Statement {
     API_KEY_USED.bind(params![id, at])
 }
 
 impl Store {
+    /// The newest `limit` keys before `before` that are narrowed to some project.
+    pub async fn narrowed_keys(
+        &self,
+        workspace: WorkspaceId,
+        mode: Mode,
+        before: &str,
+        limit: u32,
+    ) -> Result<Vec<ApiKey>> {
+        self.all(API_KEY_LIST_ANY_NARROWED.bind(params![workspace, mode.as_str(), before, limit]), decode).await
+    }
+
     /// What is known of a credential, by the hash of its secret.
     pub async fn credential(&self, hash: [u8; 32]) -> Result<Option<Credential>> {
         self.one(CREDENTIAL.bind(params![hash]), decode_credential).await

@@ -39,6 +39,7 @@ pub mod counter;
 pub mod deprecation;
 mod engine;
 pub mod environment;
+pub mod epoch;
 mod error;
 pub mod event;
 pub mod idempotency;

@@ -240,7 +240,10 @@ impl Store {
             return Ok(numbers);
         }
         let first = Numbers::first();
-        self.write(Batch::from(crate::event::SEQUENCE_ENSURE.bind(params![tenant, first.chain.clone()]))).await?;
+        // Of a tenant that is purged meanwhile nothing may be left.
+        let there = crate::tenant::TENANT_EXISTS.bind(params![tenant]).must(1, OVERTAKEN);
+        let ensure = crate::event::SEQUENCE_ENSURE.bind(params![tenant, first.chain.clone()]);
+        self.write(Batch::from(vec![there, ensure])).await?;
         Ok(self.one(get(), numbers).await?.unwrap_or(first))
     }
 }

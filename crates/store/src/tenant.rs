@@ -4,10 +4,14 @@ use nephos_model::Timestamp;
 use nephos_model::id::WorkspaceId;
 use nephos_model::tenant::{Mode, TenantId};
 
+use crate::batch::Miss;
 use crate::convert::Model;
 use crate::error::Result;
 use crate::project::STALE;
 use crate::{Row, Statement, Store, counter, params, sql};
+
+/// The tenant is not the current one any more: its sandbox was reset.
+pub const EPOCH_OVER: Miss = Miss("epoch_over");
 
 sql! {
     /// A new tenant; a taken id or epoch is a unique violation.
@@ -15,6 +19,8 @@ sql! {
         VALUES ($1, $2, $3, $4, 1, 0, $5)";
     /// One tenant.
     indexed pub TENANT_GET = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants WHERE id = $1";
+    /// Whether there is a tenant.
+    pub TENANT_EXISTS = "SELECT id FROM tenants WHERE id = $1";
     /// A workspace's current tenant of a mode.
     indexed pub TENANT_CURRENT = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants
         WHERE workspace_id = $1 AND mode = $2 AND is_current = 1";
@@ -25,6 +31,18 @@ sql! {
     /// A page of all tenants.
     indexed pub TENANT_PAGE = "SELECT id, workspace_id, mode, epoch, is_current, clock_ahead_us FROM tenants
         WHERE id > $1 ORDER BY id LIMIT $2";
+    /// The tenant's epoch is over.
+    pub TENANT_END = "UPDATE tenants SET is_current = 0 WHERE id = $1 AND is_current = 1";
+    /// The tenant's clock goes forwards; compare-and-set.
+    pub TENANT_ADVANCE = "UPDATE tenants SET clock_ahead_us = $3
+        WHERE id = $1 AND clock_ahead_us = $2 AND is_current = 1";
+    /// The oldest tenants whose epoch is over and of which something may be left.
+    indexed pub TENANTS_OVER = "SELECT id FROM tenants WHERE is_current = 0 AND id > $1 ORDER BY id LIMIT $2";
+    /// Sandboxes of living workspaces whose epoch began before a time, the oldest first.
+    indexed pub SANDBOXES_BEFORE = "SELECT t.id, t.workspace_id, t.mode, t.epoch, t.is_current, t.clock_ahead_us
+        FROM tenants t WHERE t.mode = 'test' AND t.is_current = 1 AND t.created_at < $1
+        AND EXISTS (SELECT 1 FROM workspaces w WHERE w.id = t.workspace_id AND w.deleted_at IS NULL)
+        ORDER BY t.created_at, t.id LIMIT $2";
 }
 
 /// A tenant.
@@ -67,7 +85,32 @@ pub fn hold(id: TenantId) -> Statement {
     TENANT_HOLD.bind(params![id]).must(1, STALE)
 }
 
+/// The tenant's epoch is over from now on, or this misses with [`EPOCH_OVER`] because it was already.
+pub fn end(id: TenantId) -> Statement {
+    TENANT_END.bind(params![id]).must(1, EPOCH_OVER)
+}
+
+/// The tenant is the current one until the batch is committed, or this misses with [`EPOCH_OVER`].
+pub fn hold_epoch(id: TenantId) -> Statement {
+    TENANT_HOLD.bind(params![id]).must(1, EPOCH_OVER)
+}
+
+/// Moves the clock of a tenant that still is as it was read, or misses with [`STALE`].
+pub fn advance(t: &Tenant, clock_ahead_us: i64) -> Statement {
+    TENANT_ADVANCE.bind(params![t.id, t.clock_ahead_us, clock_ahead_us]).must(1, STALE)
+}
+
 impl Store {
+    /// The oldest `limit` tenants after `after` whose epoch is over.
+    pub async fn tenants_over(&self, after: TenantId, limit: u32) -> Result<Vec<TenantId>> {
+        self.all(TENANTS_OVER.bind(params![after, limit]), |row| Ok(TenantId(row.int(0)?))).await
+    }
+
+    /// The oldest `limit` current sandboxes whose epoch began before `time`.
+    pub async fn sandboxes_before(&self, time: Timestamp, limit: u32) -> Result<Vec<Tenant>> {
+        self.all(SANDBOXES_BEFORE.bind(params![time, limit]), decode).await
+    }
+
     /// One tenant.
     pub async fn tenant(&self, id: TenantId) -> Result<Option<Tenant>> {
         self.one(TENANT_GET.bind(params![id]), decode).await

@@ -15,9 +15,10 @@ const LEDGER_ROWS_MAX: usize = 4_096;
 const NAMES_MAX: usize = 256;
 
 sql! {
-    /// Adds to the requests of a day.
+    /// Adds to the requests of a day, unless the tenant's epoch is over.
     pub REQUESTS_ADD = "INSERT INTO request_counts (tenant, day, project_id, key_id, surface, requests)
-        VALUES ($1, $2, $3, $4, $5, $6)
+        SELECT t.id, CAST($2 AS BIGINT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS BIGINT)
+        FROM tenants t WHERE t.id = $1 AND t.is_current = 1
         ON CONFLICT (tenant, day, project_id, key_id, surface)
         DO UPDATE SET requests = request_counts.requests + excluded.requests";
     /// Requests of some days by project; of one key, or all.

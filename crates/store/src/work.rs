@@ -7,6 +7,7 @@ use nephos_model::tenant::TenantId;
 use crate::batch::{Miss, Statement};
 use crate::convert::Model;
 use crate::error::Result;
+use crate::value::Row;
 use crate::{Store, params, sql};
 
 /// Somebody else holds the lease.
@@ -29,6 +30,14 @@ sql! {
     /// What is due and not leased, the longest due first.
     indexed pub WORK_DUE = "SELECT compute_id, tenant, region, attempts, due_at FROM work
         WHERE due_at <= $1 AND lease_until_at <= $1 ORDER BY due_at, compute_id LIMIT $2";
+    /// What is due of one tenant and not leased, the longest due first.
+    indexed pub WORK_DUE_OF = "SELECT compute_id, tenant, region, attempts, due_at FROM work
+        WHERE tenant = $1 AND due_at <= $2 AND lease_until_at <= $2 ORDER BY due_at, compute_id LIMIT $3";
+    /// What is leased of one tenant; a leased row is due at the end of its lease.
+    indexed pub WORK_LEASED_OF = "SELECT compute_id FROM work
+        WHERE tenant = $1 AND due_at < $3 AND lease_until_at > $2 LIMIT 1";
+    /// A tenant's clock went forwards: all that is due comes so much earlier by the wall's.
+    pub WORK_SOONER = "UPDATE work SET due_at = due_at - $2 WHERE tenant = $1 AND due_at < $3";
     /// When something is due next.
     indexed pub WORK_NEXT = "SELECT due_at FROM work WHERE due_at > $1 ORDER BY due_at, compute_id LIMIT 1";
     /// Takes the lease; the row is due again when it ends.
@@ -58,8 +67,18 @@ pub struct Work {
     pub region: String,
     /// How many looks failed in a row.
     pub attempts: u32,
-    /// Since when it wants one.
+    /// Since when it wants one, by the wall's clock.
     pub due_at: Timestamp,
+}
+
+fn decode(row: &Row) -> Result<Work> {
+    Ok(Work {
+        compute_id: row.id(0)?,
+        tenant: TenantId(row.int(1)?),
+        region: row.string(2)?,
+        attempts: row.u32(3)?,
+        due_at: row.time(4)?,
+    })
 }
 
 /// A look is wanted at `due_at`.
@@ -97,6 +116,11 @@ pub fn look_all(region: &str, now: Timestamp) -> Statement {
     WORK_LOOK_ALL.bind(params![region, now, IDLE])
 }
 
+/// A tenant's clock went forwards by `by_us` microseconds.
+pub fn sooner(tenant: TenantId, by_us: i64) -> Statement {
+    WORK_SOONER.bind(params![tenant, by_us, IDLE])
+}
+
 /// Ends every lease: only while no other process can hold one.
 pub fn reclaim(now: Timestamp) -> Statement {
     WORK_RECLAIM.bind(params![now])
@@ -105,16 +129,17 @@ pub fn reclaim(now: Timestamp) -> Statement {
 impl Store {
     /// What is due at `now`, at most `limit`.
     pub async fn work_due(&self, now: Timestamp, limit: u32) -> Result<Vec<Work>> {
-        self.all(WORK_DUE.bind(params![now, limit]), |row| {
-            Ok(Work {
-                compute_id: row.id(0)?,
-                tenant: TenantId(row.int(1)?),
-                region: row.string(2)?,
-                attempts: row.u32(3)?,
-                due_at: row.time(4)?,
-            })
-        })
-        .await
+        self.all(WORK_DUE.bind(params![now, limit]), decode).await
+    }
+
+    /// What is due of one tenant at `now` and not leased, at most `limit`.
+    pub async fn work_due_of(&self, tenant: TenantId, now: Timestamp, limit: u32) -> Result<Vec<Work>> {
+        self.all(WORK_DUE_OF.bind(params![tenant, now, limit]), decode).await
+    }
+
+    /// Whether somebody looks at a compute of the tenant.
+    pub async fn work_leased_of(&self, tenant: TenantId, now: Timestamp) -> Result<bool> {
+        Ok(!self.read(WORK_LEASED_OF.bind(params![tenant, now, IDLE])).await?.is_empty())
     }
 
     /// When something that is not due at `now` is due next.

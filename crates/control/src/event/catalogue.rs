@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::view::{
     ApiKeyView, ComputeView, DeprecationView, EnvironmentView, InvitationView, MemberView, OperationView, ProjectView,
-    SshKeyView, VersionView, WorkspaceView,
+    SandboxClockView, SandboxView, SshKeyView, VersionView, WorkspaceView,
 };
 
 /// One type of event.
@@ -94,6 +94,8 @@ pub const TYPES: &[EventType] = &[
         "A version of the API is deprecated; told once to each workspace.",
     ),
     told::<VersionView>("api.version_released", "The API has a new version; told once to each workspace."),
+    told::<SandboxView>("sandbox.reset", "The sandbox began anew."),
+    changed::<SandboxClockView>("sandbox.clock_advanced", "The sandbox's clock went forwards."),
 ];
 
 /// The type of this name.

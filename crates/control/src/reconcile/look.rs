@@ -38,6 +38,20 @@ pub(super) struct Look<'a> {
     pub(super) ahead: Duration,
     pub(super) driver: Arc<dyn Driver>,
     pub(super) image: Image,
+    pub(super) time: Time,
+}
+
+/// The time of a look, as the tenant has it.
+///
+/// A sandbox's machines follow from notes and time alone, and their looks do so too: a look that comes late is done as of
+/// the times at which it was due, one after the other. So a machine's life has the same times however late anybody
+/// looked: because the server was down, or because the sandbox's clock went forwards by a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Time {
+    /// Now.
+    Present,
+    /// A time that is past, perhaps; the look may go on until its horizon, at which it was due.
+    AsOf { at: Timestamp, horizon: Timestamp },
 }
 
 /// The operation under way, with the version of its row.
@@ -45,7 +59,21 @@ pub(super) type MaybeOperation = Option<(Operation, i64)>;
 
 impl Look<'_> {
     fn now(&self) -> Timestamp {
-        self.cloud.clock().now().plus(self.ahead)
+        match self.time {
+            Time::Present => self.cloud.clock().now().plus(self.ahead),
+            Time::AsOf { at, .. } => at,
+        }
+    }
+
+    /// Goes on to `next`, if the look has not to end before.
+    fn step_to(&mut self, next: Timestamp) -> bool {
+        match &mut self.time {
+            Time::AsOf { at, horizon } if next <= *horizon => {
+                *at = next.max(*at);
+                true
+            }
+            Time::AsOf { .. } | Time::Present => false,
+        }
     }
 
     /// A tenant's time as the wall has it.
@@ -54,7 +82,11 @@ impl Look<'_> {
     }
 
     /// Observes, decides and moves until the compute is as wished or must be waited for.
-    pub(super) async fn run(&self, mut compute: Compute, mut operation: MaybeOperation) -> Result<Looked, LookError> {
+    pub(super) async fn run(
+        mut self,
+        mut compute: Compute,
+        mut operation: MaybeOperation,
+    ) -> Result<Looked, LookError> {
         let mut was = Was { view: ComputeView::from(&compute), status: compute.status };
         let mut report =
             self.cloud.asked(&*self.driver, Asked::Observe, self.driver.observe(&self.machine(&compute))).await?;
@@ -65,6 +97,10 @@ impl Look<'_> {
             let now = self.now();
             let wished = self.wished(&compute, operation.as_ref(), now);
             let goal = match next(&wished, &report.seen, now) {
+                Step::Look(at) if self.step_to(at) => {
+                    report = self.driver.observe(&self.machine(&compute)).await?;
+                    continue;
+                }
                 Step::Look(at) => return self.save(&was, compute, operation, self.wall(at)).await,
                 Step::Settle => return self.settle(&was, compute, operation, &report.seen).await,
                 Step::Stopped => {
@@ -172,7 +208,8 @@ impl Look<'_> {
         mut operation: MaybeOperation,
         at: Timestamp,
     ) -> Result<Looked, LookError> {
-        let booting = compute.wish == Wish::Running && compute.notes.is_some();
+        // A simulation says when it boots: with its second move.
+        let booting = compute.wish == Wish::Running && compute.notes.is_some() && !self.driver.is_simulated();
         let begun = match operation.as_mut() {
             Some((o, _)) if booting && o.kind == Kind::ComputeCreate => reach(o, "boot", self.now()),
             _ => false,

@@ -5,6 +5,7 @@
 
 mod look;
 pub mod next;
+mod settle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use nephos_model::operation::{Kind as OperationKind, Operation, Status as Operat
 use nephos_model::tenant::{Mode, TenantId};
 use nephos_model::trace::TraceContext;
 use nephos_store as store;
+use nephos_store::tenant::Tenant;
 use nephos_store::work::Work;
 use nephos_store::{Batch, StoreError};
 use tokio::sync::Semaphore;
@@ -32,7 +34,8 @@ use crate::plan::{After, Change};
 use crate::scope;
 use crate::view::{ComputeView, OperationView, json};
 use crate::{Cloud, fault};
-use look::{Look, Was};
+use look::{Look, Time, Was};
+pub(crate) use settle::Settling;
 
 /// Looks at the same time, at most.
 const LOOKS_MAX: usize = 32;
@@ -52,6 +55,11 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(5);
 /// How often the hosts are searched for orphans.
 const ORPHANS_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How far a tenant's clock is ahead of the wall's.
+pub(crate) fn ahead_of(tenant: &Tenant) -> Duration {
+    Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0))
+}
 
 /// A compute as its driver gets it.
 pub(crate) fn machine(c: &Compute, image: Image, now: Timestamp) -> Machine {
@@ -124,7 +132,10 @@ impl Cloud {
                     continue;
                 }
             };
-            let full = due.len() == DUE_MAX as usize;
+            let read = due.len();
+            let due: Vec<Work> = due.into_iter().filter(|work| !self.0.settling.holds(work.tenant)).collect();
+            // Only what somebody settles already may be due: then there is nothing to hurry for.
+            let full = read == DUE_MAX as usize && !due.is_empty();
             for work in due {
                 let lag = now.since(work.due_at);
                 // Closed never: the semaphore lives as long as this loop.
@@ -263,24 +274,39 @@ impl Cloud {
     async fn look_at(&self, work: &Work) -> Result<Looked, LookError> {
         let tenant = self.store().tenant(work.tenant).await?;
         let tenant = tenant.ok_or_else(|| LookError::Other(format!("tenant {} is not there", work.tenant.0)))?;
-        let ahead = Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0));
-        let Some(driver) = self.driver(tenant.mode, &work.region).cloned() else {
+        let ahead = ahead_of(&tenant);
+        let driver = self.driver(tenant.mode, &work.region).cloned();
+        if !tenant.is_current {
+            // The sandbox was reset: its rows are about to be removed, and nobody may act on them any more.
+            if let Some(driver) = driver {
+                driver.discard(work.compute_id).await?;
+            }
+            self.store().write(Batch::from(store::work::end(work.compute_id))).await?;
+            return Ok(Looked::Gone);
+        }
+        let Some(driver) = driver else {
             return Err(LookError::Other(format!("no configured region is called {}", work.region)));
         };
         let Some(compute) = self.store().compute(work.tenant, work.compute_id).await? else {
-            return self.discard(work, &*driver, ahead).await;
+            return self.discard(work, &*driver, &tenant).await;
         };
         let operation = match compute.operation_id {
             Some(id) => self.store().operation(work.tenant, id).await?,
             None => None,
         };
         let image = self.image_of(&compute).await.map_err(|f| LookError::Other(f.to_string()))?;
-        let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image };
+        let time = if tenant.mode == Mode::Test && driver.is_simulated() {
+            let at = operation.as_ref().map_or(compute.updated_at, |(o, _)| o.created_at);
+            Time::AsOf { at, horizon: work.due_at.min(self.clock().now()).plus(ahead) }
+        } else {
+            Time::Present
+        };
+        let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image, time };
         look.run(compute, operation).await
     }
 
     /// Removes what is left of a deleted compute; then returns its quota and capacity.
-    async fn discard(&self, work: &Work, driver: &dyn Driver, ahead: Duration) -> Result<Looked, LookError> {
+    async fn discard(&self, work: &Work, driver: &dyn Driver, of: &Tenant) -> Result<Looked, LookError> {
         let (tenant, id) = (work.tenant, work.compute_id);
         let Some(removal) = self.store().removal(tenant, id).await? else {
             // Nothing is known of it: whatever is there is an orphan.
@@ -289,8 +315,13 @@ impl Cloud {
             return Ok(Looked::Gone);
         };
         self.asked(driver, Asked::Discard, driver.discard(id)).await?;
-        let now = self.clock().now().plus(ahead);
-        let is_live = self.store().tenant(tenant).await?.is_some_and(|t| t.mode == Mode::Live);
+        let now = if of.mode == Mode::Test && driver.is_simulated() {
+            // There was nothing to be removed, which takes no time.
+            removal.requested_at
+        } else {
+            self.clock().now().plus(ahead_of(of))
+        };
+        let is_live = of.mode == Mode::Live;
         // Several clean-ups may end at once that belong to one operation: each counts itself in turn.
         for _ in 0..REMOVED_ATTEMPTS_MAX {
             let (batch, outcome) = self.removed(tenant, &removal, is_live, now).await?;
@@ -365,9 +396,10 @@ impl Cloud {
             None => None,
         };
         let driver = self.driver(tenant.mode, &work.region)?.clone();
-        let ahead = Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0));
+        let ahead = ahead_of(&tenant);
         let image = self.image_of(&compute).await.ok()?;
-        let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image };
+        let (mode, time) = (tenant.mode, Time::Present);
+        let look = Look { cloud: self, tenant: work.tenant, mode, ahead, driver, image, time };
         let was = Was { view: ComputeView::from(&compute), status: compute.status };
         look.fail(&was, compute, operation, Code::InternalServerError, why).await.ok()
     }

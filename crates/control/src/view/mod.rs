@@ -7,6 +7,7 @@ mod deprecation;
 mod identity;
 mod operation;
 mod project;
+mod sandbox;
 mod status;
 
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
@@ -18,6 +19,7 @@ pub use identity::{
 };
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};
+pub use sandbox::{SandboxClockView, SandboxView};
 
 pub use status::{IncidentUpdateView, IncidentView, PeriodView, RegionStatusView, StatusView, UptimeView};
 

@@ -153,6 +153,8 @@ async fn a_failing_disk_fails_after_its_time_and_says_what_to_do() {
 #[tokio::test]
 async fn no_room_and_unknown_values_are_said_at_once() {
     let mut web = machine(Some("capacity"));
+    let told = Simulator::new().check_labels(&web.labels).unwrap_err();
+    assert!(matches!(told, DriverError::NoCapacity(_)), "{told:?}");
     let full = converge(&mut web, Goal::Running { boot: 1 }).await.unwrap_err();
     assert!(matches!(full, DriverError::NoCapacity(_)), "{full:?}");
     assert_eq!((look(&web).await, &web.notes), (Seen::Absent, &None));
@@ -165,7 +167,11 @@ async fn no_room_and_unknown_values_are_said_at_once() {
          Use \"provision_failure\", \"capacity\" or \"slow_boot\", or leave the label out."
     );
     assert!(matches!(refused, DriverError::Refused(_)));
+    assert!(matches!(Simulator::new().check_labels(&web.labels), Err(DriverError::Refused(_))));
     assert_eq!(Simulate::of(&machine(Some("")).labels).unwrap(), Simulate::Nothing);
+    for fine in [None, Some("provision_failure"), Some("slow_boot")] {
+        assert!(Simulator::new().check_labels(&machine(fine).labels).is_ok(), "{fine:?}");
+    }
 }
 
 #[tokio::test]

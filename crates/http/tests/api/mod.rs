@@ -112,6 +112,16 @@ impl Api {
         self.keys.lock().unwrap().insert(name, key);
     }
 
+    /// From now on the names of keys stand for keys of the sandbox, and `test` for a live one.
+    pub async fn in_sandbox(&self) {
+        let (owner, live) = (self.key("test"), self.key("owner"));
+        let other = self.world.workspace("third", "unlimited").await.test_key;
+        let member = self.world.key(&owner, Role::Member, |_| {}).await;
+        let admin = self.world.key(&owner, Role::Admin, |_| {}).await;
+        let keys = [("owner", owner), ("test", live), ("other", other), ("member", member), ("admin", admin)];
+        self.keys.lock().unwrap().extend(keys);
+    }
+
     /// The text with the name of a key replaced by the key.
     fn with_key(&self, value: &str) -> String {
         let keys = self.keys.lock().unwrap();

@@ -524,11 +524,52 @@ pub struct Usage {
     pub server: Server,
 }
 
+/// `nephos sandbox`
+#[derive(Debug, Subcommand)]
+#[allow(missing_docs)]
+pub enum Sandbox {
+    /// Begin it anew: one default project and nothing else.
+    Reset(Me),
+    /// Look at its clock.
+    Clock(Me),
+    /// Move its clock forwards; what becomes due is done at once.
+    Advance(SandboxAdvance),
+}
+
+/// How far.
+#[derive(Debug, Args)]
+#[group(id = "distance", required = true, args = ["by", "to"])]
+pub struct SandboxAdvance {
+    /// By how much: 90s, 15m, 36h or 7d.
+    #[arg(value_name = "DURATION", value_parser = duration_s)]
+    pub by: Option<i64>,
+    /// To this time, such as 2027-01-01T00:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<String>,
+    #[command(flatten)]
+    pub server: Server,
+}
+
 /// The credential.
 #[derive(Debug, Args)]
 pub struct Me {
     #[command(flatten)]
     pub server: Server,
+}
+
+/// Seconds of a number with a unit.
+fn duration_s(text: &str) -> Result<i64, String> {
+    let wrong = || "write a whole number and its unit: 90s, 15m, 36h or 7d".to_owned();
+    let unit = text.char_indices().next_back().ok_or_else(wrong)?;
+    let seconds = match unit.1 {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let count: i64 = text[..unit.0].parse().map_err(|_| wrong())?;
+    count.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(wrong)
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::api::{Answer, Api, Failure, encode, query_string};
 use super::command::{
     Act, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, Events, KeyCreate, Keys,
-    Operations, Projects, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage, Waiting,
+    Operations, Projects, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage, Waiting,
 };
 use super::{operation, resolve, ssh};
 use crate::cli::Command;
@@ -53,6 +53,7 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Events(Events::List(a)) => session.list(&a.server, "/events", &[], a.length.limit, EVENT_FIELDS),
         Command::Usage(a) => session.usage(&a),
         Command::Limits(a) => session.limits(&a.server),
+        Command::Sandbox(c) => session.sandbox(c),
         Command::Me(a) => {
             let answer = session.api(&a.server)?.get("/me")?;
             show(a.server.output, &answer.data);
@@ -124,6 +125,31 @@ impl<'a> Session<'a> {
             Some(id) if !waiting.no_wait => operation::wait(api, self.clock, id, waiting.timeout).map(Some),
             _ => Ok(None),
         }
+    }
+
+    fn sandbox(&self, command: Sandbox) -> Result<(), Failure> {
+        let (server, path, body) = match command {
+            Sandbox::Reset(a) => (a.server, "/reset", Some(json!({}))),
+            Sandbox::Clock(a) => (a.server, "/clock", None),
+            Sandbox::Advance(a) => {
+                let body = match (a.by, a.to) {
+                    (Some(seconds), _) => json!({"seconds": seconds}),
+                    (None, to) => json!({"to": to}),
+                };
+                (a.server, "/clock/advance", Some(body))
+            }
+        };
+        if server.key.as_deref().is_some_and(|key| key.starts_with("sk_live_")) {
+            let why = "only test keys (sk_test_…) have a sandbox, and this key is a live one";
+            return Err(Failure::Local(why.to_owned()));
+        }
+        let api = self.api(&server)?;
+        let answer = match body {
+            Some(body) => api.post(path, &body)?,
+            None => api.get(path)?,
+        };
+        show(server.output, &answer.data);
+        Ok(())
     }
 
     fn projects(&self, command: Projects) -> Result<(), Failure> {

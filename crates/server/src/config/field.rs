@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use nephos_model::name::Hostname;
 use nephos_model::region::Region;
+use nephos_model::sandbox::ResetTime;
 use nephos_model::size::Size;
 use nephos_model::tenant::Mode;
 use serde::{Deserialize, Serialize};
@@ -266,6 +267,23 @@ impl Field for Host {
     }
     fn shown(&self) -> Option<Value> {
         Some(Value::String(self.0.clone()))
+    }
+}
+
+/// When sandboxes are reset every day, if ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DailyReset(pub Option<ResetTime>);
+
+impl Field for DailyReset {
+    const EXPECTS: &'static str = "a time of day in UTC as HH:MM, such as 03:00, or off";
+    fn from_value(value: Value) -> Result<Self, Option<String>> {
+        match value.as_str().ok_or(None)? {
+            "off" => Ok(Self(None)),
+            text => text.parse().map(|at| Self(Some(at))).map_err(|()| None),
+        }
+    }
+    fn shown(&self) -> Option<Value> {
+        Some(Value::String(self.0.map_or_else(|| "off".to_owned(), |at| at.to_string())))
     }
 }
 

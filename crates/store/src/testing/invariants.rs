@@ -21,7 +21,8 @@ macro_rules! counted {
         sql! {
             $name = concat!("SELECT t.id, k.value, (SELECT COUNT(*) FROM ", $from, " r WHERE r.tenant = t.id) AS rows_there
                 FROM tenants t LEFT JOIN counters k ON k.tenant = t.id AND k.noun = '", $noun, "' AND k.scope = '", $scope,
-                "' WHERE COALESCE(k.value, 0) <> (SELECT COUNT(*) FROM ", $from, " r WHERE r.tenant = t.id)");
+                "' WHERE t.is_current = 1 AND COALESCE(k.value, 0) <> (SELECT COUNT(*) FROM ", $from,
+                " r WHERE r.tenant = t.id)");
         }
     };
 }
@@ -47,13 +48,20 @@ sql! {
 }
 counted!(QUOTA_SSH_KEYS, "quota.ssh_keys", "", "ssh_keys");
 
+/// The end of a condition: not a row of an epoch that is over, which is removed in parts.
+macro_rules! kept {
+    ($tenant:literal) => {
+        concat!(" AND ", $tenant, " NOT IN (SELECT id FROM tenants WHERE is_current = 0)")
+    };
+}
+
 macro_rules! promised {
     ($name:ident, $noun:literal, $of:literal) => {
         sql! {
             $name = concat!("SELECT t.id, k.value FROM tenants t
                 LEFT JOIN counters k ON k.tenant = t.id AND k.noun = '", $noun, "' AND k.scope = ''
-                WHERE COALESCE(k.value, 0) <> (SELECT CAST(COALESCE(SUM(", $of, "), 0) AS BIGINT) FROM computes c
-                    WHERE c.tenant = t.id)
+                WHERE t.is_current = 1 AND COALESCE(k.value, 0) <> (
+                    SELECT CAST(COALESCE(SUM(", $of, "), 0) AS BIGINT) FROM computes c WHERE c.tenant = t.id)
                 + (SELECT CAST(COALESCE(SUM(", $of, "), 0) AS BIGINT) FROM removals c WHERE c.tenant = t.id)");
         }
     };
@@ -81,73 +89,75 @@ admitted!(ADMITTED_MEMORY, "memory_mib");
 admitted!(ADMITTED_DISK, "disk_gib");
 
 sql! {
-    COUNTED_BY_PROJECT = "SELECT p.tenant, p.id, k.value FROM projects p
+    COUNTED_BY_PROJECT = concat!("SELECT p.tenant, p.id, k.value FROM projects p
         LEFT JOIN counters k ON k.tenant = p.tenant AND k.noun = 'compute' AND k.scope = p.id
-        WHERE COALESCE(k.value, -1) <> (SELECT COUNT(*) FROM computes c WHERE c.tenant = p.tenant AND c.project_id = p.id)";
-    COUNTED_BY_ENVIRONMENT = "SELECT e.tenant, e.id, k.value FROM environments e
+        WHERE COALESCE(k.value, -1) <> (SELECT COUNT(*) FROM computes c WHERE c.tenant = p.tenant AND c.project_id = p.id)", kept!("p.tenant"));
+    COUNTED_BY_ENVIRONMENT = concat!("SELECT e.tenant, e.id, k.value FROM environments e
         LEFT JOIN counters k ON k.tenant = e.tenant AND k.noun = 'compute' AND k.scope = e.id
         WHERE COALESCE(k.value, -1) <> (SELECT COUNT(*) FROM computes c
-            WHERE c.tenant = e.tenant AND c.environment_id = e.id)";
-    COUNTED_ENVIRONMENTS = "SELECT p.tenant, p.id, k.value FROM projects p
+            WHERE c.tenant = e.tenant AND c.environment_id = e.id)", kept!("e.tenant"));
+    COUNTED_ENVIRONMENTS = concat!("SELECT p.tenant, p.id, k.value FROM projects p
         LEFT JOIN counters k ON k.tenant = p.tenant AND k.noun = 'environment' AND k.scope = p.id
         WHERE COALESCE(k.value, 0) <> (SELECT COUNT(*) FROM environments e
-            WHERE e.tenant = p.tenant AND e.project_id = p.id)";
-    NEGATIVE = "SELECT tenant, noun, scope, value FROM counters WHERE value < 0";
-    COUNTER_OF_NOBODY = "SELECT k.tenant, k.noun, k.scope FROM counters k WHERE k.scope <> ''
-        AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.tenant = k.tenant AND p.id = k.scope)
-        AND NOT EXISTS (SELECT 1 FROM environments e WHERE e.tenant = k.tenant AND e.id = k.scope)";
+            WHERE e.tenant = p.tenant AND e.project_id = p.id)", kept!("p.tenant"));
+    NEGATIVE = concat!("SELECT tenant, noun, scope, value FROM counters WHERE value < 0", kept!("tenant"));
+    COUNTER_OF_NOBODY = concat!("SELECT k.tenant, k.noun, k.scope FROM counters k WHERE k.scope <> ''
+        AND k.noun <> 'compute.label' AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.tenant = k.tenant AND p.id = k.scope)
+        AND NOT EXISTS (SELECT 1 FROM environments e WHERE e.tenant = k.tenant AND e.id = k.scope)", kept!("k.tenant"));
 
-    HOMELESS_ENVIRONMENT = "SELECT e.tenant, e.id FROM environments e
-        WHERE NOT EXISTS (SELECT 1 FROM projects p WHERE p.tenant = e.tenant AND p.id = e.project_id)";
-    HOMELESS_COMPUTE = "SELECT c.tenant, c.id FROM computes c WHERE NOT EXISTS (SELECT 1 FROM environments e
-        WHERE e.tenant = c.tenant AND e.id = c.environment_id AND e.project_id = c.project_id)";
-    LABEL_OF_NOBODY = "SELECT l.tenant, l.compute_id FROM compute_labels l
-        WHERE NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = l.tenant AND c.id = l.compute_id)";
+    HOMELESS_ENVIRONMENT = concat!("SELECT e.tenant, e.id FROM environments e
+        WHERE NOT EXISTS (SELECT 1 FROM projects p WHERE p.tenant = e.tenant AND p.id = e.project_id)", kept!("e.tenant"));
+    HOMELESS_COMPUTE = concat!("SELECT c.tenant, c.id FROM computes c WHERE NOT EXISTS (SELECT 1 FROM environments e
+        WHERE e.tenant = c.tenant AND e.id = c.environment_id AND e.project_id = c.project_id)", kept!("c.tenant"));
+    LABEL_OF_NOBODY = concat!("SELECT l.tenant, l.compute_id FROM compute_labels l
+        WHERE NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = l.tenant AND c.id = l.compute_id)", kept!("l.tenant"));
     DELETED_AND_THERE = "SELECT r.tenant, r.compute_id FROM removals r
         JOIN computes c ON c.tenant = r.tenant AND c.id = r.compute_id";
     PROJECT_DELETED_AND_THERE = "SELECT d.tenant, d.id FROM tombstones d
         JOIN projects p ON p.tenant = d.tenant AND p.id = d.id";
 
-    COMPUTE_THAT_NOBODY_LOOKS_AFTER = "SELECT c.tenant, c.id FROM computes c
-        WHERE NOT EXISTS (SELECT 1 FROM work w WHERE w.compute_id = c.id AND w.tenant = c.tenant AND w.region = c.region)";
-    REMOVAL_THAT_NOBODY_LOOKS_AFTER = "SELECT r.tenant, r.compute_id FROM removals r
-        WHERE NOT EXISTS (SELECT 1 FROM work w WHERE w.compute_id = r.compute_id AND w.tenant = r.tenant)";
-    WORK_FOR_NOTHING = "SELECT w.tenant, w.compute_id FROM work w
+    COMPUTE_THAT_NOBODY_LOOKS_AFTER = concat!("SELECT c.tenant, c.id FROM computes c
+        WHERE NOT EXISTS (SELECT 1 FROM work w WHERE w.compute_id = c.id AND w.tenant = c.tenant AND w.region = c.region)", kept!("c.tenant"));
+    REMOVAL_THAT_NOBODY_LOOKS_AFTER = concat!("SELECT r.tenant, r.compute_id FROM removals r
+        WHERE NOT EXISTS (SELECT 1 FROM work w WHERE w.compute_id = r.compute_id AND w.tenant = r.tenant)", kept!("r.tenant"));
+    WORK_FOR_NOTHING = concat!("SELECT w.tenant, w.compute_id FROM work w
         WHERE NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = w.tenant AND c.id = w.compute_id)
-        AND NOT EXISTS (SELECT 1 FROM removals r WHERE r.tenant = w.tenant AND r.compute_id = w.compute_id)";
-    WORK_THAT_SLEEPS_ON = "SELECT w.tenant, w.compute_id, w.due_at FROM work w
+        AND NOT EXISTS (SELECT 1 FROM removals r WHERE r.tenant = w.tenant AND r.compute_id = w.compute_id)", kept!("w.tenant"));
+    WORK_THAT_SLEEPS_ON = concat!("SELECT w.tenant, w.compute_id, w.due_at FROM work w
         LEFT JOIN computes c ON c.tenant = w.tenant AND c.id = w.compute_id
-        WHERE w.due_at = $1 AND (c.id IS NULL OR c.operation_id IS NOT NULL)";
+        WHERE w.due_at = $1 AND (c.id IS NULL OR c.operation_id IS NOT NULL)", kept!("w.tenant"));
     LEASE_WITHOUT_END = "SELECT compute_id, lease_owner, lease_until_at FROM work
         WHERE lease_until_at > $1 OR (lease_owner IS NOT NULL AND due_at > lease_until_at)";
     NAMED_LEASE_WITHOUT_END = "SELECT name, owner, until_at FROM leases WHERE until_at > $1";
 
-    OPERATION_THAT_NOBODY_ENDS = "SELECT o.tenant, o.id, o.kind, o.status FROM operations o WHERE o.ended_at IS NULL
+    OPERATION_THAT_NOBODY_ENDS = concat!("SELECT o.tenant, o.id, o.kind, o.status FROM operations o WHERE o.ended_at IS NULL
         AND NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = o.tenant AND c.operation_id = o.id)
-        AND NOT EXISTS (SELECT 1 FROM removals r WHERE r.tenant = o.tenant AND r.operation_id = o.id)";
-    OPERATION_ENDED_AND_UNDER_WAY = "SELECT c.tenant, c.id, o.id, o.status FROM computes c
-        JOIN operations o ON o.tenant = c.tenant AND o.id = c.operation_id WHERE o.ended_at IS NOT NULL";
-    OPERATION_MISSING = "SELECT c.tenant, c.id, c.operation_id FROM computes c WHERE c.operation_id IS NOT NULL
-        AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.tenant = c.tenant AND o.id = c.operation_id)";
+        AND NOT EXISTS (SELECT 1 FROM removals r WHERE r.tenant = o.tenant AND r.operation_id = o.id)", kept!("o.tenant"));
+    OPERATION_ENDED_AND_UNDER_WAY = concat!("SELECT c.tenant, c.id, o.id, o.status FROM computes c
+        JOIN operations o ON o.tenant = c.tenant AND o.id = c.operation_id WHERE o.ended_at IS NOT NULL", kept!("c.tenant"));
+    OPERATION_MISSING = concat!("SELECT c.tenant, c.id, c.operation_id FROM computes c WHERE c.operation_id IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM operations o WHERE o.tenant = c.tenant AND o.id = c.operation_id)", kept!("c.tenant"));
     OPERATION_OF_TWO_MINDS = "SELECT tenant, id, status, ended_at FROM operations
         WHERE (ended_at IS NULL) <> (status IN ('pending', 'running'))
         OR (status = 'failed') <> (error_code IS NOT NULL)";
-    REMOVAL_ENDED_AND_THERE = "SELECT r.tenant, r.compute_id FROM removals r
-        JOIN operations o ON o.tenant = r.tenant AND o.id = r.operation_id WHERE o.ended_at IS NOT NULL";
+    REMOVAL_ENDED_AND_THERE = concat!("SELECT r.tenant, r.compute_id FROM removals r
+        JOIN operations o ON o.tenant = r.tenant AND o.id = r.operation_id WHERE o.ended_at IS NOT NULL", kept!("r.tenant"));
 
     EVENT_GAP = "SELECT e.tenant, COUNT(*), MIN(e.seq), MAX(e.seq), MAX(s.event_seq) FROM events e
-        LEFT JOIN sequences s ON s.tenant = e.tenant GROUP BY e.tenant
+        LEFT JOIN sequences s ON s.tenant = e.tenant
+        WHERE e.tenant NOT IN (SELECT id FROM tenants WHERE is_current = 0) GROUP BY e.tenant
         HAVING COUNT(*) <> MAX(e.seq) - MIN(e.seq) + 1 OR MAX(e.seq) <> COALESCE(MAX(s.event_seq), 0)";
     EVENT_TWICE = "SELECT p.tenant, p.id FROM events_pending p JOIN events e ON e.tenant = p.tenant AND e.id = p.id";
     AUDIT_GAP = "SELECT a.tenant, COUNT(*), MIN(a.seq), MAX(a.seq), MAX(s.audit_seq) FROM audit_log a
-        LEFT JOIN sequences s ON s.tenant = a.tenant GROUP BY a.tenant
+        LEFT JOIN sequences s ON s.tenant = a.tenant
+        WHERE a.tenant NOT IN (SELECT id FROM tenants WHERE is_current = 0) GROUP BY a.tenant
         HAVING COUNT(*) <> MAX(a.seq) - MIN(a.seq) + 1 OR MAX(a.seq) <> COALESCE(MAX(s.audit_seq), 0)";
     AUDIT_TWICE = "SELECT p.tenant, p.id FROM audit_pending p JOIN audit_log a ON a.tenant = p.tenant AND a.id = p.id";
 
-    METER_OF_NOBODY = "SELECT m.tenant, m.resource_id FROM meters m
-        WHERE NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = m.tenant AND c.id = m.resource_id)";
-    RUNNING_UNMETERED = "SELECT c.tenant, c.id FROM computes c WHERE c.status = 'running' AND NOT EXISTS
-        (SELECT 1 FROM meters m WHERE m.tenant = c.tenant AND m.resource_id = c.id AND m.item = 'compute.running')";
+    METER_OF_NOBODY = concat!("SELECT m.tenant, m.resource_id FROM meters m
+        WHERE NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = m.tenant AND c.id = m.resource_id)", kept!("m.tenant"));
+    RUNNING_UNMETERED = concat!("SELECT c.tenant, c.id FROM computes c WHERE c.status = 'running' AND NOT EXISTS
+        (SELECT 1 FROM meters m WHERE m.tenant = c.tenant AND m.resource_id = c.id AND m.item = 'compute.running')", kept!("c.tenant"));
     LEDGER_BACKWARDS = "SELECT tenant, resource_id, entry_id FROM ledger WHERE to_s <= from_s";
     LEDGER_TWICE = "SELECT a.tenant, a.resource_id, a.entry_id, b.entry_id FROM ledger a JOIN ledger b
         ON b.tenant = a.tenant AND b.resource_id = a.resource_id AND b.entry_id <> a.entry_id
