@@ -1,6 +1,11 @@
 //! The sandbox: resets, and the clock that a test moves inside of the clock that the test moves; on both engines.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![allow(
+    clippy::default_trait_access,
+    clippy::redundant_pattern_matching,
+    clippy::unchecked_time_subtraction,
+    clippy::unwrap_used
+)] // a test may
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -196,8 +201,12 @@ async fn keys_outlive_a_reset_unless_their_project_is_gone(engine: Engine) {
     assert_eq!(code(reset(&world, &narrowed).await), Code::Forbidden);
     assert_eq!(code(advance(&world, &narrowed, Advance::Seconds(1)).await), Code::Forbidden);
     let member = world.caller_of(&wide).await;
-    let request =
-        Arc::new(nephos_control::caller::Request { id: world.cloud.id(), client_request_id: None, address: HERE, trace: None });
+    let request = Arc::new(nephos_control::caller::Request {
+        id: world.cloud.id(),
+        client_request_id: None,
+        address: HERE,
+        trace: None,
+    });
     assert_eq!(member.permit::<SandboxReset>(&request).unwrap_err().code, Code::Forbidden);
     assert!(member.permit::<SandboxWrite>(&request).is_ok());
 

@@ -76,6 +76,7 @@ impl Success {
 
 /// One operation.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // a row of a table, each with a name of its own
 pub struct Endpoint {
     /// Its id: `noun.verb`.
     pub id: &'static str,

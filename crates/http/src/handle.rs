@@ -59,15 +59,14 @@ where
     trail.trace = crate::headers::trace(&parts.headers).map(|trace| trace.within(id));
     let mut span = Span::none();
 
-    let decided = match public(app, &mut trail, &parts.method, &path).await {
-        Some(decided) => decided,
-        None => {
-            span = begin_span(id, &trail, &parts);
-            AssertUnwindSafe(decide(app, &mut trail, place, &parts, body, peer).instrument(span.clone()))
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| Err(Fault::internal("deciding the request panicked")))
-        }
+    let decided = if let Some(decided) = public(app, &mut trail, &parts.method, &path).await {
+        decided
+    } else {
+        span = begin_span(id, &trail, &parts);
+        AssertUnwindSafe(decide(app, &mut trail, place, &parts, body, peer).instrument(span.clone()))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Err(Fault::internal("deciding the request panicked")))
     };
     let now = app.cloud.clock().now();
     let decided = decided.unwrap_or_else(|fault| refuse(app, &mut trail, &fault, now));

@@ -157,10 +157,8 @@ where
 
     // 6. Path, version, method.
     if let Some(ending) = &trail.ending {
-        if let Some(operation) = ending.operation() {
-            if let Some(caller) = &caller {
-                app.cloud.note_deprecated_call(caller, operation);
-            }
+        if let (Some(operation), Some(caller)) = (ending.operation(), &caller) {
+            app.cloud.note_deprecated_call(caller, operation);
         }
         if ending.stage(now) == Stage::Gone {
             return Err(ending.fault());

@@ -4,6 +4,8 @@
 //! the reference in `nephos config keys` all follow from it. All problems are reported, each with the key, where it was
 //! set, and the way out. Deliberately not here: what the values are used for.
 
+#![allow(clippy::doc_markdown)] // these texts are printed, where Markdown would be noise
+
 mod field;
 mod limits;
 

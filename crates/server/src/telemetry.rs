@@ -40,6 +40,7 @@ enum Value {
 
 /// A span, under way or ended.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_field_names)] // as the specification calls it
 struct Span {
     trace_id: u128,
     span_id: u64,
@@ -228,13 +229,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> tracing_subscriber::Layer<S> for Sp
         });
         let span_id = self.span_id();
         let began = self.clock.now();
-        let (trace_id, parent_id, is_sampled, state) = match above {
-            Some((trace_id, parent_id, is_sampled, state)) => (trace_id, Some(parent_id), is_sampled, state),
+        let (trace_id, parent_id, is_sampled, state) = if let Some((trace_id, parent_id, is_sampled, state)) = above {
+            (trace_id, Some(parent_id), is_sampled, state)
+        } else {
             // What belongs to no request has a trace of its own.
-            None => {
-                let trace_id = (u128::from(self.seed ^ span_id) << 64) | u128::from(span_id);
-                (trace_id, None, self.samples(said.trace_id.unwrap_or(trace_id)), String::new())
-            }
+            let trace_id = (u128::from(self.seed ^ span_id) << 64) | u128::from(span_id);
+            (trace_id, None, self.samples(said.trace_id.unwrap_or(trace_id)), String::new())
         };
         let mut made = Span {
             trace_id,

@@ -181,7 +181,8 @@ impl Cloud {
         let asked = self.asked_by(&work).await;
         let trace =
             asked.as_ref().map(|(request, trace)| trace.clone().unwrap_or_else(|| TraceContext::begun(*request)));
-        let looking = self.look_leased(work.clone(), until);
+        // Boxed: a look is the largest future there is.
+        let looking = Box::pin(self.look_leased(work.clone(), until));
         let looking = looking.instrument(scope::look(work.compute_id, &work.region, trace.as_ref()));
         match asked {
             Some((request, _)) => scope::of(request, looking).await,

@@ -59,7 +59,7 @@ pub const OPERATIONS: &[Endpoint] = &[
 async fn reset(call: &Call) -> Result<Answer, CommitError> {
     let grant = call.grant::<SandboxReset>()?;
     let plan = call.cloud().reset_sandbox(&grant).await?;
-    call.commit(plan, |sandbox| Reply::report(sandbox)).await
+    call.commit(plan, Reply::report).await
 }
 
 async fn clock(call: &Call) -> Result<Answer, CommitError> {
@@ -77,5 +77,5 @@ async fn advance(call: &Call) -> Result<Answer, CommitError> {
         None => Advance::Seconds(body.integer("seconds").unwrap_or_default()),
     };
     let plan = call.cloud().advance_sandbox_clock(&grant, by).await?;
-    call.commit(plan, |clock| Reply::report(clock)).await
+    call.commit(plan, Reply::report).await
 }

@@ -104,6 +104,7 @@ impl Sender {
         }
     }
 
+    #[allow(clippy::vec_box)] // as they come from the queue
     fn send(&mut self, batch: &mut Vec<Box<Span>>) {
         if batch.is_empty() {
             return;
@@ -131,7 +132,7 @@ impl Sender {
             }
         }
         self.counts.failed.add(count);
-        if self.failures % FAILURES_PER_LINE == 0 {
+        if self.failures.is_multiple_of(FAILURES_PER_LINE) {
             tracing::warn!(spans = count, failure, "traces can't be sent and are dropped");
         }
         self.failures += 1;
