@@ -41,7 +41,7 @@ async fn every_operation_refuses_the_same_things_in_the_shape_of_its_surface() {
     let huge = format!("\"{}\"", "x".repeat(1024 * 1024));
     let long = "a".repeat(33 * 1024);
     for base in ["/v1", "/api/v1"] {
-        for endpoint in endpoint::all() {
+        for endpoint in endpoint::all().filter(|e| !e.sandbox_only) {
             let path = path(base, endpoint);
             let asked = format!("{} {path}", endpoint.method);
             let send =
@@ -113,7 +113,7 @@ async fn every_operation_with_a_body_waits_for_it_as_long() {
     let api = Api::new().await;
     for base in ["/v1", "/api/v1"] {
         let mut waiting = Vec::new();
-        for endpoint in endpoint::all().filter(|e| matches!(e.method, "POST" | "PUT" | "PATCH")) {
+        for endpoint in endpoint::all().filter(|e| !e.sandbox_only && matches!(e.method, "POST" | "PUT" | "PATCH")) {
             let request = http::Request::builder()
                 .method(endpoint.method)
                 .uri(path(base, endpoint))

@@ -25,7 +25,7 @@ sql! {
     /// The hours since one.
     indexed pub HOURS_SINCE = "SELECT hour, place, minutes FROM measured_hours WHERE hour >= $1 ORDER BY hour, place";
     /// The first hour in which anything was measured.
-    indexed pub HOUR_FIRST = "SELECT hour, minutes FROM measured_hours WHERE place = '' ORDER BY hour LIMIT 1";
+    indexed pub HOUR_FIRST = "SELECT hour, minutes FROM measured_hours WHERE hour > 0 AND place = '' ORDER BY hour LIMIT 1";
     /// Forgets hours before one, but the first.
     pub HOURS_EXPIRE = "DELETE FROM measured_hours WHERE hour < $1 AND hour > (SELECT MIN(hour) FROM measured_hours)";
     /// Adds to how long answers took.

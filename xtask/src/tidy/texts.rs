@@ -5,7 +5,7 @@ use super::{Finding, Tree};
 /// Ends of paths whose texts are made by machines or by others, word for word.
 const NOT_OURS: &[&str] = &[".snap", "Cargo.lock", ".svg"];
 /// Folders whose texts are others', kept word for word.
-const NOT_OUR_FOLDERS: &[&str] = &["/vendor/", "/vendored/"];
+const NOT_OUR_FOLDERS: &[&str] = &["fuzz/corpus/", "/vendor/", "/vendored/"];
 /// Ends of paths in which a tab at the beginning of a line means something.
 const TABS: &[&str] = &["Makefile", ".tsv"];
 

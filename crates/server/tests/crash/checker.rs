@@ -171,7 +171,11 @@ impl Checker<'_> {
             for made in self.of(face).filter(|made| made.kind == Kind::Compute) {
                 let times = |kind: &str| counts.get(&(made.id.clone(), kind.to_owned())).copied();
                 assert_eq!(times("compute.create"), Some(1), "{made:?}");
-                assert_eq!(times("compute.delete"), made.deleted.then_some(1), "{made:?}");
+                // By itself, or as a part of its project.
+                let project = made.project.as_ref().map(|id| (id.clone(), "project.delete".to_owned()));
+                let with_project = project.and_then(|project| counts.get(&project).copied());
+                let removals = times("compute.delete").or(with_project.filter(|_| made.deleted));
+                assert_eq!(removals, made.deleted.then_some(1), "{made:?}");
             }
         }
     }
