@@ -72,6 +72,7 @@ impl Cloud {
         tasks.spawn(self.clone().keep_signing_keys());
         tasks.spawn(self.clone().reset_daily());
         tasks.spawn(self.clone().purge_epochs());
+        tasks.spawn(self.clone().keep_mailing());
         let mut heard: Vec<&str> = Vec::new();
         for (region, driver) in self.regions() {
             // Regions may share a driver; it is heard once.
@@ -92,8 +93,10 @@ impl Cloud {
         batch.push(store::idempotency::IDEMPOTENCY_EXPIRE.bind(store::params![now]));
         batch.extend(store::operation::expire(now.minus(OPERATIONS_KEPT)));
         batch.extend(store::event::expire(now.minus(EVENTS_KEPT)));
+        self.expire_mails(&mut batch);
         self.store().write(batch).await?;
-        self.expire_invitations().await
+        self.expire_invitations().await?;
+        self.warn_of_expiring_keys().await
     }
 
     async fn expire(self) {

@@ -14,6 +14,7 @@ use nephos_store::{Batch, StoreError};
 use tracing::warn;
 
 use crate::caller::{ApiKeyRead, Caller, Grant};
+use crate::mail::letter::Letter;
 use crate::plan::{After, Change};
 use crate::{Cloud, fault};
 
@@ -41,6 +42,8 @@ pub struct Notice {
     pub at: Timestamp,
     /// The event's data, as JSON text.
     pub data: String,
+    /// What is written to every Owner.
+    pub letter: Letter,
 }
 
 /// A deprecated operation that a key called.
@@ -140,6 +143,8 @@ impl Cloud {
                         status: 200,
                     };
                     batch.push(self.event_of(tenant, &change, Actor::System, None, now));
+                    let about = format!("{} {workspace}", notice.subject);
+                    batch.extend(self.mail_owners(workspace, Some(about), &notice.letter));
                     match self.store().write(batch).await {
                         Ok(_) => told += 1,
                         // Another process told it.
@@ -153,7 +158,7 @@ impl Cloud {
             }
         }
         if told > 0 {
-            self.wake(&After::default());
+            self.wake(&After { mail: true, ..After::default() });
         }
         Ok(told)
     }
@@ -163,6 +168,9 @@ impl Cloud {
         loop {
             if let Err(error) = self.announce_due(&notices).await {
                 warn!(%error, "workspaces can't be told of deprecations now");
+            }
+            if let Err(error) = self.remind_of_deprecations(&notices).await {
+                warn!(%error, "Owners can't be reminded of deprecations now");
             }
             self.clock().sleep(ANNOUNCE_EVERY).await;
         }

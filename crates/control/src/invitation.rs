@@ -15,11 +15,12 @@ use nephos_model::tenant::{Mode, TenantId};
 use nephos_model::workspace::{Member, Workspace};
 use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
-use nephos_store::{Batch, StoreError};
+use nephos_store::{Batch, Statement, StoreError};
 
 use crate::api_key::KeyWithSecret;
 use crate::caller::{Grant, InvitationRead, InvitationWrite, Request};
 use crate::install::FIRST_KEY;
+use crate::mail::letter::Letter;
 use crate::member::may_invite;
 use crate::plan::{Author, Change, Plan};
 use crate::plan_limits::{Limits, quota};
@@ -30,6 +31,11 @@ use crate::{Cloud, fault};
 pub const INVITATIONS_PER_MEMBER_MAX: u32 = 300;
 /// Expired invitations that are removed in one transaction at most.
 const EXPIRED_AT_ONCE: u32 = 200;
+
+/// Where an invitation is accepted. The token is behind the `#`, so no server's log has it.
+pub fn link(origin: &str, token: &Token) -> String {
+    format!("{origin}/invitations/accept#{}", token.expose())
+}
 
 /// An invitation with its token, which is shown this once.
 #[derive(Debug, Clone)]
@@ -126,10 +132,34 @@ impl Cloud {
         let limit = quota(caller.limits.members);
         let rows = store::invitation::insert(workspace, invitation, token.hash(), limit);
         let change = change("invitation.created", "invitation.create", invitation, 201);
+        let letter = self.letter(grant, invitation, token).await?;
         plan.seats(workspace, limit);
         plan.write(rows);
+        plan.mail(letter);
         self.journal(&mut plan, grant, now, change);
         Ok(plan)
+    }
+
+    /// What is written to the person who is invited.
+    async fn letter(
+        &self,
+        grant: &Grant<InvitationWrite>,
+        invitation: &Invitation,
+        token: &Token,
+    ) -> Result<Option<Statement>, Fault> {
+        let caller = grant.caller();
+        let workspace = self.store().workspace(caller.workspace_id).await.map_err(fault::store)?;
+        let inviter = self.store().member(caller.workspace_id, caller.member_id).await.map_err(fault::store)?;
+        // Without them nothing is invited: the commit finds the same and refuses.
+        let (Some(workspace), Some(inviter)) = (workspace, inviter) else { return Ok(None) };
+        let letter = Letter::Invitation {
+            workspace: workspace.name,
+            inviter: inviter.email,
+            role: invitation.role,
+            url: link(&self.settings().origin, token),
+            expires_at: invitation.expires_at,
+        };
+        Ok(self.mail_to(&invitation.email, None, &letter))
     }
 
     async fn must_have_few_open(&self, grant: &Grant<InvitationWrite>) -> Result<(), Fault> {

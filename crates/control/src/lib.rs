@@ -18,6 +18,7 @@ pub mod idempotency;
 pub mod image;
 pub mod install;
 pub mod invitation;
+pub mod mail;
 pub mod member;
 mod metrics;
 pub mod operation;
@@ -83,6 +84,8 @@ struct Inner {
     looks: watch::Sender<usize>,
     settling: reconcile::Settling,
     epochs: Notify,
+    mailer: Arc<dyn mail::Mailer>,
+    mails: Notify,
     pending: Notify,
     numbered: watch::Sender<u64>,
     operations: broadcast::Sender<nephos_model::id::OperationId>,
@@ -103,6 +106,8 @@ pub struct Parts {
     pub master_key: seal::MasterKey,
     /// Regions with their drivers; the first is the default. The sandbox's are those whose driver is `simulator`.
     pub regions: Vec<(Region, Arc<dyn Driver>)>,
+    /// What brings letters out.
+    pub mailer: Arc<dyn mail::Mailer>,
 }
 
 impl fmt::Debug for Cloud {
@@ -114,7 +119,7 @@ impl fmt::Debug for Cloud {
 impl Cloud {
     /// The control plane over its parts. Nothing runs in the background until [`Cloud::start`].
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, clock, entropy, settings, master_key, regions } = parts;
+        let Parts { store, clock, entropy, settings, master_key, regions, mailer } = parts;
         let issuer = settings.issuer.clone().unwrap_or_else(|| format!("urn:nephos:{}", master_key.name()));
         let owner = format!("{:032x}", entropy.u128());
         Self(Arc::new(Inner {
@@ -139,6 +144,8 @@ impl Cloud {
             looks: watch::Sender::new(0),
             settling: reconcile::Settling::default(),
             epochs: Notify::new(),
+            mailer,
+            mails: Notify::new(),
             pending: Notify::new(),
             numbered: watch::Sender::new(0),
             operations: broadcast::channel(OPERATION_NEWS_MAX).0,
@@ -210,6 +217,9 @@ impl Cloud {
         }
         if after.work {
             self.0.work.notify_one();
+        }
+        if after.mail {
+            self.0.mails.notify_one();
         }
         if after.epoch_over {
             self.0.epochs.notify_one();

@@ -50,6 +50,7 @@ pub struct Price {
 
 /// What is to be done once the batch is durable; only ever a hint, since the rows say it too.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // hints, each with a name of its own
 pub(crate) struct After {
     /// Reconcilers have something to do.
     pub work: bool,
@@ -59,6 +60,8 @@ pub(crate) struct After {
     pub operation: Option<OperationId>,
     /// Operations that ended, and how.
     pub ended: Vec<(Kind, Status)>,
+    /// Letters are to be sent.
+    pub mail: bool,
     /// A tenant's rows are to be removed.
     pub epoch_over: bool,
     /// Much is due of a sandbox at once, and is done before the answer.
@@ -100,6 +103,12 @@ impl<T> Plan<T> {
         self.project_id = Some(project);
         self.environment_id = environment;
         self
+    }
+
+    /// Adds a letter, which is sent once the plan is durable.
+    pub(crate) fn mail(&mut self, letter: impl IntoIterator<Item = Statement>) {
+        self.batch.extend(letter);
+        self.after.mail = true;
     }
 
     pub(crate) fn write(&mut self, statements: impl IntoIterator<Item = Statement>) {

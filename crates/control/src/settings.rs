@@ -24,6 +24,8 @@ pub struct Settings {
     pub stop_deadline: Duration,
     /// The web address that tokens name as their issuer and audience; without one it is a name of the installation.
     pub issuer: Option<String>,
+    /// The web address under which the installation is reached, for links in letters.
+    pub origin: String,
     /// Whom to ask for higher budgets.
     pub support_contact: String,
     /// The operator's own plans; one may have the name of a built-in plan, and is taken instead of it.
@@ -71,6 +73,7 @@ impl Default for Settings {
             disk_percent: 100,
             stop_deadline: Duration::from_secs(60),
             issuer: None,
+            origin: "http://127.0.0.1:7600".to_owned(),
             support_contact: "the operator of this installation".to_owned(),
             plans: Vec::new(),
             sandbox_reset_at: Some(ResetTime::DEFAULT),

@@ -11,6 +11,7 @@ use http::HeaderValue;
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use nephos_control::deprecation::Notice;
+use nephos_control::mail::letter::{Deprecated, Letter};
 use nephos_control::view::{DeprecationView, VersionView, json};
 use nephos_model::{Code, Detail, Fault, Timestamp};
 
@@ -303,6 +304,7 @@ impl Registry {
                 resource_id: version.base.to_owned(),
                 at: instant(day),
                 data: json(&VersionView::new(version.base, instant(day))),
+                letter: Letter::VersionReleased { version: version.base.to_owned() },
             })
         });
         let operations = self.operations.iter().filter_map(|endpoint| {
@@ -330,6 +332,13 @@ fn notice(event: &'static str, noun: &str, name: &str, deprecation: &Deprecation
         resource_id: name.to_owned(),
         at: deprecation.since_at(),
         data,
+        letter: Letter::Deprecated(Deprecated {
+            noun: noun.to_owned(),
+            name: name.to_owned(),
+            sunset_at: deprecation.sunset_at(),
+            successor: deprecation.successor.map(str::to_owned),
+            note: deprecation.note.to_owned(),
+        }),
     }
 }
 

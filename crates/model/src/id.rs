@@ -224,6 +224,8 @@ ids! {
     AuditId = "aud";
     /// Trouble that the operator tells about.
     IncidentId = "inc";
+    /// A letter.
+    MailId = "mail";
     /// A request. Its wire form is the UUID, not the prefixed text.
     RequestId = "req";
 }

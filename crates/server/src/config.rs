@@ -22,7 +22,7 @@ use toml::Value;
 
 pub use field::{
     AdminListen, Currency, DailyReset, DatabaseUrl, DriverChoice, Endpoint, Field, ForwardedHeader, Host, Line, List,
-    LogFormat, LogLevel, Origin, Ranged, Regions, Sizes,
+    LogFormat, LogLevel, Origin, Ranged, Regions, Sender, Sizes, SmtpUrl,
 };
 pub use limits::{Network, Plans, named_limits};
 
@@ -135,6 +135,10 @@ keys! {
     telemetry_otlp_endpoint: Option<Endpoint> = None;
     /// Of the traces that begin here, so many of a hundred are sent; those that clients began are sent as they ask.
     telemetry_sample_percent: Ranged<0, 100> = Ranged(100);
+    /// The mail server, such as smtps://user:password@mail.example.com. Without one letters are files in DIR/mail.
+    mail_smtp_url: Option<SmtpUrl> = None;
+    /// From whom letters are.
+    mail_from: Sender = Sender::default();
     /// Where computes run; the first is the default.
     regions: Regions = Regions(vec![Region { name: "local".to_owned(), driver: "auto".to_owned(), mode: Mode::Live }]);
     /// What computes can be; the first is the default. Prices in millionths of the currency's unit.

@@ -17,8 +17,10 @@ use nephos_model::tenant::Mode;
 use nephos_model::{Clock, Entropy};
 use nephos_store::{PostgresOptions, SqliteOptions, Store};
 
+use crate::cli::local_url;
 use crate::config::Config;
 use crate::data_dir::DataDir;
+use crate::mail;
 
 /// The name of the embedded database in the data folder.
 const DATABASE: &str = "nephos.db";
@@ -41,10 +43,13 @@ pub struct Installation {
 }
 
 /// Whether machines are going to be run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
     /// Yes: drivers are opened.
-    Serve,
+    Serve {
+        /// The web address under which the installation is reached.
+        origin: String,
+    },
     /// No: one request of the operator is done.
     Administer,
 }
@@ -110,18 +115,29 @@ impl Installation {
             None => dir.make_master_key(&*entropy)?,
         };
         let backups_dir = dir.path().join("backups");
-        if purpose == Purpose::Serve {
+        if matches!(purpose, Purpose::Serve { .. }) {
             remove_partial_copies(&backups_dir);
         }
         let options = qemu_options(config, dir.path());
         let images = Images::new(&options);
-        let regions = match purpose {
-            Purpose::Serve => regions(config, &options, &clock, &entropy)?,
+        let regions = match &purpose {
+            Purpose::Serve { .. } => regions(config, &options, &clock, &entropy)?,
             Purpose::Administer => Vec::new(),
         };
-        let settings = settings(config);
-        let cloud =
-            Cloud::new(Parts { store, clock, entropy, settings, master_key: MasterKey::new(master_key), regions });
+        let mut settings = settings(config);
+        if let Purpose::Serve { origin } = purpose {
+            settings.origin = origin;
+        }
+        let mailer = mail::mailer(config, dir)?;
+        let cloud = Cloud::new(Parts {
+            store,
+            clock,
+            entropy,
+            settings,
+            master_key: MasterKey::new(master_key),
+            regions,
+            mailer,
+        });
         cloud.check_master_key(&master_key).await?;
         cloud.advance_ids().await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
         Ok(Self { cloud, images, database: database_name(config), backups_dir })
@@ -157,6 +173,7 @@ fn settings(config: &Config) -> Settings {
         disk_percent: config.disk_overcommit_percent.0,
         stop_deadline: Duration::from_secs(config.stop_deadline_s.0.into()),
         issuer: config.origin.as_ref().map(|origin| origin.0.clone()),
+        origin: config.origin.as_ref().map_or_else(|| local_url(config.listen), |origin| origin.0.clone()),
         support_contact: config.support_contact.as_ref().map_or(default.support_contact, |line| line.0.clone()),
         plans: config.plans.0.clone(),
         sandbox_reset_at: config.sandbox_reset_at.0,

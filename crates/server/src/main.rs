@@ -12,6 +12,7 @@ mod doctor;
 mod installation;
 mod listen;
 mod logging;
+mod mail;
 mod metrics;
 mod operator;
 mod output;

@@ -55,7 +55,8 @@ pub async fn run(
         tracing::warn!(%address, "listening without TLS where others reach: API keys cross the network in the clear");
     }
 
-    let installation = Installation::open(&config, &dir, Arc::clone(&clock), entropy, Purpose::Serve).await?;
+    let purpose = Purpose::Serve { origin: url.clone() };
+    let installation = Installation::open(&config, &dir, Arc::clone(&clock), entropy, purpose).await?;
     let mut background = installation.cloud.start().await.map_err(|fault| anyhow::anyhow!("{fault}"))?;
     let registry = nephos_http::Registry::default();
     background.announce(registry.notices());

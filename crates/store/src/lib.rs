@@ -47,6 +47,7 @@ pub mod image;
 pub mod install;
 pub mod invitation;
 mod list;
+pub mod mail;
 pub mod member;
 pub mod meter;
 pub mod migrate;

@@ -3,5 +3,7 @@
 use crate::Migration;
 
 /// Every migration, the oldest first. A released one never changes.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "core", sql: include_str!("../migrations/0001_core.sql") }];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "core", sql: include_str!("../migrations/0001_core.sql") },
+    Migration { version: 2, name: "mail", sql: include_str!("../migrations/0002_mail.sql") },
+];

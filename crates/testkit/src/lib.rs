@@ -6,10 +6,12 @@ pub mod clock;
 pub mod duration;
 pub mod entropy;
 mod keys;
+mod mailbox;
 pub mod world;
 
 pub use clock::WorldClock;
 pub use duration::Durations;
 pub use entropy::SeededEntropy;
+pub use mailbox::Mailbox;
 pub use nephos_store::Engine;
 pub use world::World;

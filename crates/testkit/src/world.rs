@@ -21,10 +21,10 @@ use nephos_model::{Clock, Timestamp};
 use nephos_store::testing::TestDatabase;
 use nephos_store::{Batch, Engine, MIGRATIONS};
 
-use crate::{SeededEntropy, WorldClock};
+use crate::{Mailbox, SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
-const IDLE_TASKS: usize = 9;
+const IDLE_TASKS: usize = 10;
 /// The master key of every world.
 const MASTER_KEY: MasterKey = MasterKey::new([7; 32]);
 /// Real time that looks at computes may take.
@@ -40,6 +40,8 @@ pub struct World {
     pub clock: WorldClock,
     /// Its database.
     pub database: TestDatabase,
+    /// The letters that it sent.
+    pub mailbox: Mailbox,
     background: Option<Background>,
 }
 
@@ -48,12 +50,13 @@ impl World {
     pub async fn new(engine: Engine) -> Self {
         let database = TestDatabase::migrated(engine, MIGRATIONS).await;
         let clock = WorldClock::new();
-        let cloud = Self::cloud_over(&database, &clock, 7);
-        Self { cloud, clock, database, background: None }
+        let mailbox = Mailbox::default();
+        let cloud = Self::cloud_over(&database, &clock, &mailbox, 7);
+        Self { cloud, clock, database, mailbox, background: None }
     }
 
     /// A control plane over a database: another process of the same installation, as far as the rows can tell.
-    fn cloud_over(database: &TestDatabase, clock: &WorldClock, seed: u64) -> Cloud {
+    fn cloud_over(database: &TestDatabase, clock: &WorldClock, mailbox: &Mailbox, seed: u64) -> Cloud {
         let simulator: Arc<dyn Driver> = Arc::new(Simulator::new());
         let region = |name: &str, mode| {
             (Region { name: name.to_owned(), driver: "simulator".to_owned(), mode }, simulator.clone())
@@ -70,17 +73,18 @@ impl World {
                 region("eu-west", Mode::Test),
                 region("ap-south", Mode::Test),
             ],
+            mailer: Arc::new(mailbox.clone()),
         })
     }
 
     /// Another process of the same installation, at the same time; its background does not run.
     pub fn replica(&self, seed: u64) -> Cloud {
-        Self::cloud_over(&self.database, &self.clock, seed)
+        Self::cloud_over(&self.database, &self.clock, &self.mailbox, seed)
     }
 
     /// Another process of the same installation, whose clock stands at another time.
     pub fn replica_at(&self, seed: u64, now: Timestamp) -> Cloud {
-        Self::cloud_over(&self.database, &WorldClock::at(now), seed)
+        Self::cloud_over(&self.database, &WorldClock::at(now), &self.mailbox, seed)
     }
 
     /// The same, with its background running.
@@ -113,7 +117,7 @@ impl World {
     pub async fn crash(&mut self, seed: u64) {
         // Dropping ends the tasks at their next await, without a word to anybody.
         self.background = None;
-        self.cloud = Self::cloud_over(&self.database, &self.clock, seed);
+        self.cloud = Self::cloud_over(&self.database, &self.clock, &self.mailbox, seed);
         self.start().await;
     }
 

@@ -243,7 +243,7 @@ impl InvitationWithTokenView {
         let token = made.token.expose().to_owned();
         Self {
             invitation: InvitationView::from(&made.invitation),
-            url: format!("{origin}/invitations/accept#{token}"),
+            url: crate::invitation::link(origin, &made.token),
             token,
         }
     }

@@ -33,6 +33,7 @@ mod credential;
 mod escalation;
 mod install;
 mod key;
+mod mail;
 mod member;
 mod token;
 mod usage;

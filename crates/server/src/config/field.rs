@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use lettre::Address;
+use lettre::message::Mailbox;
 use nephos_model::name::Hostname;
 use nephos_model::region::Region;
 use nephos_model::sandbox::ResetTime;
@@ -353,6 +355,83 @@ impl Field for DatabaseUrl {
     }
     fn shown(&self) -> Option<Value> {
         Some(Value::String(self.to_string()))
+    }
+}
+
+/// Where a mail server is. Its password is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SmtpUrl(String);
+
+impl SmtpUrl {
+    /// The whole text, for the connection only.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SmtpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.rsplit_once('@') {
+            None => f.write_str(&self.0),
+            Some((sender, host)) => {
+                let (scheme, user) = sender.split_once("://").unwrap_or(("smtp", sender));
+                let user = user.split_once(':').map_or(user, |(name, _)| name);
+                write!(f, "{scheme}://{user}:***@{host}")
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SmtpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Field for SmtpUrl {
+    const EXPECTS: &'static str = "the address of a mail server: smtps://user:password@host, smtp://user:password@host:587?tls=required, or smtp://localhost";
+    fn from_value(value: Value) -> Result<Self, Option<String>> {
+        let text = value.as_str().ok_or(None)?;
+        let uri: http::Uri = text.parse().map_err(|_| None)?;
+        let scheme = uri.scheme_str().ok_or(None)?.to_owned();
+        let host = uri.host().filter(|host| !host.is_empty()).ok_or(None)?.trim_matches(['[', ']']).to_owned();
+        if !matches!(scheme.as_str(), "smtp" | "smtps") || !matches!(uri.path(), "" | "/") {
+            return Err(None);
+        }
+        let is_here = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        let is_private = scheme == "smtps" || uri.query().is_some_and(|query| query == "tls=required");
+        if !is_here && !is_private {
+            return Err(Some(
+                "letters would cross the network in the clear: write smtps://, or ?tls=required behind the address"
+                    .to_owned(),
+            ));
+        }
+        Ok(Self(text.to_owned()))
+    }
+    fn shown(&self) -> Option<Value> {
+        Some(Value::String(self.to_string()))
+    }
+}
+
+/// From whom letters are: an address, or a name with an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender(pub Mailbox);
+
+impl Default for Sender {
+    fn default() -> Self {
+        let address = Address::new("nephos", "localhost");
+        // Both parts are what an address takes; a test reads the default.
+        Self(Mailbox::new(Some("nephos".to_owned()), address.expect("a sender")))
+    }
+}
+
+impl Field for Sender {
+    const EXPECTS: &'static str = "an e-mail address, such as cloud@example.com or \"Our cloud <cloud@example.com>\"";
+    fn from_value(value: Value) -> Result<Self, Option<String>> {
+        value.as_str().and_then(|text| text.parse().ok()).map(Self).ok_or(None)
+    }
+    fn shown(&self) -> Option<Value> {
+        Some(Value::String(self.0.to_string()))
     }
 }
 

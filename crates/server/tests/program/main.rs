@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod life;
+mod mail;
 mod program;
 mod telemetry;
 mod workspace;

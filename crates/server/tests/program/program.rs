@@ -216,6 +216,15 @@ impl Server {
     pub fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
         get(&self.url, path, key)
     }
+
+    /// Sends JSON by HTTP: status and body.
+    pub fn post(&self, path: &str, key: &str, body: &Value) -> (u16, Value) {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(WAIT_MAX)).build().into();
+        let request = agent.post(format!("{}{path}", self.url)).header("authorization", format!("Bearer {key}"));
+        let mut response = request.send_json(body).unwrap();
+        (response.status().as_u16(), response.body_mut().read_json().unwrap())
+    }
 }
 
 impl Drop for Server {
