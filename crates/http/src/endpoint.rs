@@ -98,6 +98,8 @@ pub struct Endpoint {
     pub query: &'static [Parameter],
     /// Fields of the body; `None` when it takes none.
     pub body: Option<&'static [Field]>,
+    /// A body that it takes, as JSON: in the documents, the reference and the tests. Empty when it takes none.
+    pub example: &'static str,
     /// What finds the unknown names in a body of which other fields are wrong.
     pub look_up: Option<LookUp>,
     /// Whether it begins an operation whose end `Prefer: wait=N` waits for.
@@ -139,6 +141,7 @@ impl Endpoint {
             done: "",
             query: &[],
             body: None,
+            example: "",
             look_up: None,
             waits: false,
             exactly_one: &[],
@@ -193,10 +196,11 @@ impl Endpoint {
         self
     }
 
-    /// The fields of its body.
+    /// The fields of its body, and a body that it takes.
     #[must_use]
-    pub const fn body(mut self, body: &'static [Field]) -> Self {
+    pub const fn body(mut self, body: &'static [Field], example: &'static str) -> Self {
         self.body = Some(body);
+        self.example = example;
         self
     }
 

@@ -1,8 +1,15 @@
 //! The OpenAPI 3.1 document of each surface, made from the endpoint table: schemas from field tables and views.
 
+mod refine;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use nephos_control::caller::Reach;
-use nephos_model::Code;
+use nephos_control::event::catalogue;
+use nephos_control::view::EventView;
+use nephos_model::{Code, Fault, Timestamp};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -13,9 +20,21 @@ use crate::fields;
 use crate::mount::{Mount, PLATFORM, SANDBOX, STRETTCH};
 use crate::order::HEADER_BYTES_MAX;
 use crate::registry::{Deprecation, Registry};
+use crate::surface::Stamp;
 
 /// Version of the OpenAPI specification that the documents follow.
 const OPENAPI: &str = "3.1.0";
+
+/// Answers to the examples of the endpoint table, as a test recorded them: `{operation: {surface: {status, body}}}`.
+static ANSWERS: LazyLock<HashMap<String, HashMap<String, Value>>> = LazyLock::new(|| {
+    // Committed, and read by the test that writes it.
+    serde_json::from_str(include_str!("../../../openapi/examples.json")).unwrap_or_default()
+});
+
+/// The recorded answer of an operation on a surface, if there is one.
+fn recorded(mount: Mount, endpoint: &Endpoint) -> Option<&'static Value> {
+    ANSWERS.get(endpoint.id)?.get(mount.surface.name())
+}
 
 /// Both documents, rendered once.
 #[derive(Debug)]
@@ -67,7 +86,9 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         path[endpoint.method.to_lowercase()] = operation;
     }
+    let webhooks = webhooks(&mut generator);
     let mut schemas: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
+    refine::refine(&mut schemas);
     schemas.insert("Error".to_owned(), error_schema(mount));
     schemas.insert("ErrorDetail".to_owned(), detail_schema());
     let servers = match mount.surface.name() {
@@ -89,6 +110,7 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
         "security": [{"api_key": []}],
         "tags": tags(mount),
         "paths": paths,
+        "webhooks": webhooks,
         "components": {
             "schemas": schemas,
             "securitySchemes": {"api_key": {
@@ -100,6 +122,29 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
             "responses": error_responses(mount),
         },
     })
+}
+
+/// What webhook endpoints are sent: one entry for each type of event.
+fn webhooks(generator: &mut SchemaGenerator) -> Value {
+    let event = Value::from(generator.subschema_for::<EventView>());
+    let mut out = Map::new();
+    for kind in catalogue::TYPES {
+        let data = Value::from((kind.schema)(generator));
+        let schema = json!({"allOf": [event, {"type": "object", "properties": {
+            "type": {"const": kind.kind}, "version": {"const": kind.version}, "data": data,
+        }}]});
+        let post = json!({
+            "operationId": format!("event.{}", kind.kind),
+            "tags": [kind.noun()],
+            "summary": kind.summary,
+            "description": format!("{} Signed as Standard Webhooks 1.0.0 has it.", kind.summary),
+            "security": [],
+            "requestBody": {"required": true, "content": {"application/json": {"schema": schema}}},
+            "responses": {"2XX": {"description": "Any 2xx within ten seconds; everything else is tried again."}},
+        });
+        out.insert(kind.kind.to_owned(), json!({"post": post}));
+    }
+    out.into()
 }
 
 fn about(mount: Mount) -> &'static str {
@@ -181,7 +226,7 @@ fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut Sc
     if endpoint.is_idempotent_by_key() && mount.surface.name() == "strettch" && endpoint.success.status() != 202 {
         responses.insert("202".to_owned(), json!({
             "description": "The request was done before with this idempotency key; this is the first answer's body.",
-            "headers": common_headers(mount),
+            "headers": responses[&status]["headers"],
             "content": {"application/json": {"schema": responses[&status]["content"]["application/json"]["schema"]}},
         }));
     }
@@ -219,6 +264,9 @@ fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut Sc
             "description": format!("At most {} bytes.", endpoint.body_bytes_max(BODY_BYTES_MAX)),
             "content": {"application/json": {"schema": fields::schema(table)}},
         });
+        if let Ok(example) = serde_json::from_str::<Value>(endpoint.example) {
+            out["requestBody"]["content"]["application/json"]["example"] = example;
+        }
         if !endpoint.exactly_one.is_empty() {
             let one: Vec<_> = endpoint.exactly_one.iter().map(|name| json!({"required": [name]})).collect();
             out["requestBody"]["content"]["application/json"]["schema"]["oneOf"] = json!(one);
@@ -304,7 +352,7 @@ fn success(mount: Mount, endpoint: &Endpoint, data: Value) -> Value {
             also("Operation-Id");
         }
         Success::Found | Success::Updated => also("ETag"),
-        Success::Deleted if endpoint.noun() == "compute" => also("Operation-Id"),
+        Success::Deleted if matches!(endpoint.noun(), "compute" | "project") => also("Operation-Id"),
         Success::Deleted | Success::Report | Success::Document => {}
     }
     if endpoint.id == "compute.create" {
@@ -315,11 +363,11 @@ fn success(mount: Mount, endpoint: &Endpoint, data: Value) -> Value {
         also("Idempotent-Original-Status");
     }
     let done = if endpoint.done.is_empty() { endpoint.summary } else { endpoint.done };
-    json!({
-        "description": done,
-        "headers": headers,
-        "content": {"application/json": {"schema": envelope(mount, endpoint.success, data)}},
-    })
+    let mut content = json!({"schema": envelope(mount, endpoint.success, data)});
+    if let Some(answer) = recorded(mount, endpoint) {
+        content["example"] = answer["body"].clone();
+    }
+    json!({"description": done, "headers": headers, "content": {"application/json": content}})
 }
 
 /// The schema of a body around a resource.
@@ -338,7 +386,7 @@ fn envelope(mount: Mount, success: Success, data: Value) -> Value {
                 "message": {"type": "string"},
                 "data": data,
                 "requestId": uuid,
-                "timestamp": {"type": "string", "format": "date-time"},
+                "timestamp": {"type": "string", "format": "date-time", "maxLength": 20},
             },
         });
         if success == Success::Listed {
@@ -407,10 +455,10 @@ fn error_schema(mount: Mount) -> Value {
             "properties": {
                 "success": {"const": false},
                 "code": {"type": "string", "enum": codes},
-                "message": {"type": "string"},
+                "message": {"type": "string", "maxLength": 16_384},
                 "details": details,
                 "requestId": uuid,
-                "timestamp": {"type": "string", "format": "date-time"},
+                "timestamp": {"type": "string", "format": "date-time", "maxLength": 20},
             },
         });
     }
@@ -438,7 +486,11 @@ fn error_responses(mount: Mount) -> Value {
     for code in Code::ALL {
         let status = code.status();
         let codes: Vec<_> = Code::ALL.iter().filter(|c| c.status() == status).map(|c| mount.surface.code(*c)).collect();
-        let mut headers = if status == 401 { json!({}) } else { common_headers(mount) };
+        let mut headers = common_headers(mount);
+        if let (401, Some(headers)) = (status, headers.as_object_mut()) {
+            // Nobody's budget.
+            headers.retain(|name, _| !budget_headers(mount).iter().any(|(budget, _)| budget == name));
+        }
         headers["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
         if matches!(status, 429 | 503 | 409) {
             headers["Retry-After"] = json!({"$ref": "#/components/headers/Retry-After"});
@@ -451,11 +503,32 @@ fn error_responses(mount: Mount) -> Value {
             json!({
                 "description": format!("{}: {}", codes.join(" or "), meaning(status)),
                 "headers": headers,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+                "content": {"application/json": {
+                    "schema": {"$ref": "#/components/schemas/Error"},
+                    "examples": error_examples(mount, status),
+                }},
             }),
         );
     }
     Value::Object(out)
+}
+
+/// A refusal of each code of a status, as the surface says it.
+fn error_examples(mount: Mount, status: u16) -> Value {
+    let stamp = Stamp {
+        request_id: "01a1b2c3-d4e5-7f60-8a1b-2c3d4e5f6071",
+        now: Timestamp::from_secs(1_773_829_329),
+        origin: "https://cloud.example",
+        message: "",
+        envelope: false,
+    };
+    let of = |code: &Code| {
+        let body = mount.surface.fault(&Fault::new(*code, meaning(status)), &stamp);
+        // A surface writes JSON.
+        let value: Value = serde_json::from_str(&body).unwrap_or_default();
+        (mount.surface.code(*code).to_owned(), json!({"value": value}))
+    };
+    Code::ALL.iter().filter(|code| code.status() == status).map(of).collect::<Map<_, _>>().into()
 }
 
 /// What a status means, for people.

@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use api::Api;
+use api::object::{base, path};
 use nephos_http::endpoint::{self, Endpoint};
 use nephos_model::key::Secret;
-use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
 use nephos_testkit::SeededEntropy;
 
@@ -35,74 +35,6 @@ const KINDS: [&str; 13] = [
     "admin",
     "owner",
 ];
-
-/// A body that the operation takes.
-fn body(id: &str) -> &'static str {
-    match id {
-        "project.create" | "project.update" => r#"{"name":"beta"}"#,
-        "environment.create" | "environment.update" => r#"{"name":"qa"}"#,
-        "compute.create" => r#"{"name":"web-2"}"#,
-        "compute.update" => r#"{"protected":true}"#,
-        "api_key.create" | "api_key.update" => r#"{"name":"ci"}"#,
-        "member.update" => r#"{"role":"member"}"#,
-        "invitation.create" => r#"{"email":"ada@people.example","role":"member"}"#,
-        "invitation.accept" => r#"{"token":"invite_0"}"#,
-        "sandbox.advance" => r#"{"seconds":60}"#,
-        "workspace.update" => r#"{"name":"ours"}"#,
-        "ssh_key.create" => {
-            r#"{"name":"laptop","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"}"#
-        }
-        _ => "",
-    }
-}
-
-/// A base URL under which the operation is.
-fn base(endpoint: &Endpoint) -> &'static str {
-    if endpoint.sandbox_only { "/sandbox/v1" } else { "/v1" }
-}
-
-/// The path of an operation on something that the workspace has.
-async fn path(api: &Api, endpoint: &Endpoint) -> String {
-    if !endpoint.path.contains("{id}") {
-        return format!("{}{}", base(endpoint), endpoint.path);
-    }
-    let found = async |path: &str| api.get(path).await.json()["data"][0]["id"].as_str().map(str::to_owned);
-    let first = async |path: &str| found(path).await.unwrap();
-    let compute = async || {
-        let project = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
-        api.make("/v1/computes", &format!(r#"{{"name":"web-1","project_id":"{project}"}}"#)).await
-    };
-    let id = match endpoint.path.split('/').nth(1).unwrap() {
-        "projects" => api.make("/v1/projects", r#"{"name":"alpha"}"#).await,
-        "environments" => {
-            let project = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
-            first(&format!("/v1/projects/{project}/environments")).await
-        }
-        "computes" => compute().await,
-        "operations" => {
-            compute().await;
-            first("/v1/operations").await
-        }
-        // Not the key that asks.
-        "api-keys" => api.make("/v1/api-keys", body("api_key.create")).await,
-        "members" => {
-            // The newest is nobody who asks.
-            api.world.key(&api.key("owner"), Role::Member, |_| {}).await;
-            first("/v1/members").await
-        }
-        "invitations" => match found("/v1/invitations").await {
-            Some(id) => id,
-            None => api.make("/v1/invitations", body("invitation.create")).await,
-        },
-        "images" => first("/v1/images").await,
-        "ssh-keys" => match found("/v1/ssh-keys").await {
-            Some(id) => id,
-            None => api.make("/v1/ssh-keys", body("ssh_key.create")).await,
-        },
-        other => panic!("there is no example of /{other}: add one"),
-    };
-    format!("/v1{}", endpoint.path.replace("{id}", &id))
-}
 
 /// The status that each kind of credential gets, on both surfaces the same.
 async fn statuses(api: &Api, endpoint: &Endpoint) -> Vec<u16> {
@@ -156,7 +88,7 @@ async fn call(api: &Api, endpoint: &Endpoint, path: &str, token: Option<&str>) -
     // What must be unique is another in each call.
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     let key = format!("{number:04}\"}}");
-    let body = body(endpoint.id).replace("web-2", &format!("web-{number}")).replace("ada@", &format!("ada{number}@"));
+    let body = endpoint.example.replace("web-2", &format!("web-{number}")).replace("ada@", &format!("ada{number}@"));
     let body = body.replace("ours", &format!("ours {number}"));
     let body = body.replace("laptop", &format!("laptop {number}")).replace("GKJl\"}", &key);
     let mut headers = vec![];
@@ -217,7 +149,7 @@ async fn what_is_another_workspaces_is_nowhere() {
             let mut told = Vec::new();
             for id in [id, &*nowhere, "nothing"] {
                 let path = theirs.replacen("/v1", base, 1).replace(theirs.split('/').nth(3).unwrap(), id);
-                let body = body(endpoint.id);
+                let body = endpoint.example;
                 let mut headers = vec![other];
                 if !body.is_empty() {
                     headers.push(("content-type", "application/json"));

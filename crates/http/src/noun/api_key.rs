@@ -59,7 +59,7 @@ pub const OPERATIONS: &[Endpoint] = &[
         "API key made; its secret is not shown again.",
     )
     .query(&[DRY_RUN])
-    .body(NEW)
+    .body(NEW, r#"{"name":"ci","scopes":["compute:read","compute:write"]}"#)
     .faults(&[Code::QuotaExceeded]),
     Endpoint::new("api_key.get", "GET", ONE, Success::Found, schema_of::<ApiKeyDetailsView>, |c| Box::pin(get(c)))
         .needs(Need::of::<ApiKeyRead>())
@@ -67,7 +67,7 @@ pub const OPERATIONS: &[Endpoint] = &[
     Endpoint::new("api_key.update", "PATCH", ONE, Success::Updated, schema_of::<ApiKeyView>, |c| Box::pin(update(c)))
         .needs(Need::of::<ApiKeyWrite>())
         .told("Rename an API key", "Changes what is sent and leaves the rest. Only its own member may.", "API key updated.")
-        .body(CHANGE),
+        .body(CHANGE, r#"{"name":"ci"}"#),
     Endpoint::new("api_key.rotate", "POST", ROTATE, Success::Updated, schema_of::<ApiKeyWithSecretView>, |c| {
         Box::pin(rotate(c))
     })
@@ -77,7 +77,7 @@ pub const OPERATIONS: &[Endpoint] = &[
         "Gives the key a new secret, shown this once; the old one works until the grace ends. Only its own member may.",
         "API key rotated; its secret is not shown again.",
     )
-    .body(GRACE),
+    .body(GRACE, r#"{"grace_seconds":3600}"#),
     Endpoint::new("api_key.revoke", "DELETE", ONE, Success::Deleted, schema_of::<DeletedView>, |c| Box::pin(revoke(c)))
         .needs(Need::of::<ApiKeyWrite>())
         .told(

@@ -81,7 +81,7 @@ pub const OPERATIONS: &[Endpoint] = &[
             "Compute created; it is being provisioned.",
         )
         .query(&[DRY_RUN])
-        .body(NEW)
+        .body(NEW, r#"{"name":"web-2","size":"micro","image":"small","labels":{"tier":"web"}}"#)
         .looks_up(|c| Box::pin(look_up(c)))
         .waits()
         .faults(&[Code::Conflict, Code::QuotaExceeded, Code::CapacityUnavailable]),
@@ -91,7 +91,7 @@ pub const OPERATIONS: &[Endpoint] = &[
     Endpoint::new("compute.update", "PATCH", ONE, Success::Updated, schema_of::<ComputeView>, |c| Box::pin(update(c)))
         .needs(Need::of::<ComputeWrite>())
         .told("Change a compute", "Changes what is sent and leaves the rest.", "Compute updated.")
-        .body(CHANGE)
+        .body(CHANGE, r#"{"protected":true}"#)
         .faults(&[Code::Conflict]),
     Endpoint::new("compute.delete", "DELETE", ONE, Success::Deleted, schema_of::<DeletedView>, |c| Box::pin(delete(c)))
         .needs(Need::of::<ComputeWrite>())

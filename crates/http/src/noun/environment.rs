@@ -32,7 +32,7 @@ pub const OPERATIONS: &[Endpoint] = &[
             "Environment created.",
         )
         .query(&[DRY_RUN])
-        .body(&[NAME])
+        .body(&[NAME], r#"{"name":"qa"}"#)
         .faults(&[Code::Conflict, Code::QuotaExceeded]),
     Endpoint::new("environment.get", "GET", ONE, Success::Found, schema_of::<EnvironmentView>, |c| Box::pin(get(c)))
         .needs(Need::of::<EnvironmentRead>())
@@ -40,7 +40,7 @@ pub const OPERATIONS: &[Endpoint] = &[
     Endpoint::new("environment.update", "PATCH", ONE, Success::Updated, schema_of::<EnvironmentView>, |c| Box::pin(update(c)))
         .needs(Need::of::<EnvironmentWrite>())
         .told("Rename an environment", "Changes what is sent and leaves the rest.", "Environment updated.")
-        .body(&[NEW_NAME])
+        .body(&[NEW_NAME], r#"{"name":"qa"}"#)
         .faults(&[Code::Conflict]),
     Endpoint::new("environment.delete", "DELETE", ONE, Success::Deleted, schema_of::<DeletedView>, |c| Box::pin(delete(c)))
         .needs(Need::of::<EnvironmentDelete>())

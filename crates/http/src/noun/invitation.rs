@@ -49,7 +49,7 @@ pub const OPERATIONS: &[Endpoint] = &[
         "Invitation made; its link is not shown again.",
     )
     .query(&[DRY_RUN])
-    .body(NEW)
+    .body(NEW, r#"{"email":"ada@people.example","role":"member"}"#)
     .faults(&[Code::Conflict, Code::QuotaExceeded]),
     Endpoint::new("invitation.get", "GET", ONE, Success::Found, schema_of::<InvitationView>, |c| Box::pin(get(c)))
         .needs(Need::of::<InvitationRead>())
@@ -70,7 +70,7 @@ pub const OPERATIONS: &[Endpoint] = &[
          A wrong token is a failed credential. Only under a live base URL.",
         "Invitation accepted; the keys are not shown again.",
     )
-    .body(TOKEN)
+    .body(TOKEN, r#"{"token":"invite_0"}"#)
     .faults(&[Code::Forbidden, Code::QuotaExceeded]),
 ];
 

@@ -33,7 +33,7 @@ pub const OPERATIONS: &[Endpoint] = &[
              not make any more are revoked. The last Owner stays one. A promotion needs a key that is not narrowed.",
             "Member updated.",
         )
-        .body(&[NEW_ROLE])
+        .body(&[NEW_ROLE], r#"{"role":"member"}"#)
         .faults(&[Code::Conflict]),
     Endpoint::new("member.remove", "DELETE", ONE, Success::Deleted, schema_of::<DeletedView>, |c| Box::pin(remove(c)))
         .needs(Need::of::<MemberRemove>())

@@ -30,7 +30,7 @@ pub const OPERATIONS: &[Endpoint] = &[
         .needs(Need::of::<ProjectWrite>())
         .told("Create a project", "Makes a project with the environments dev, staging and prod.", "Project created.")
         .query(&[DRY_RUN])
-        .body(&[NAME])
+        .body(&[NAME], r#"{"name":"beta"}"#)
         .faults(&[Code::QuotaExceeded]),
     Endpoint::new("project.get", "GET", ONE, Success::Found, schema_of::<ProjectView>, |c| Box::pin(get(c)))
         .needs(Need::of::<ProjectRead>())
@@ -38,7 +38,7 @@ pub const OPERATIONS: &[Endpoint] = &[
     Endpoint::new("project.update", "PATCH", ONE, Success::Updated, schema_of::<ProjectView>, |c| Box::pin(update(c)))
         .needs(Need::of::<ProjectWrite>())
         .told("Rename a project", "Changes what is sent and leaves the rest.", "Project updated.")
-        .body(&[NEW_NAME])
+        .body(&[NEW_NAME], r#"{"name":"beta"}"#)
         .faults(&[Code::Conflict]),
     Endpoint::new("project.delete", "DELETE", ONE, Success::Deleted, schema_of::<DeletedView>, |c| Box::pin(delete(c)))
         .needs(Need::of::<ProjectDelete>())

@@ -52,7 +52,7 @@ pub const OPERATIONS: &[Endpoint] = &[
          go by the real time. At most 366 days at once and 3,660 days in all; a reset sets the clock back.",
         "Clock advanced.",
     )
-    .body(&[SECONDS, TO])
+    .body(&[SECONDS, TO], r#"{"seconds":60}"#)
     .exactly_one(&["seconds", "to"]),
 ];
 

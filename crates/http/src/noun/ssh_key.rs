@@ -29,7 +29,7 @@ pub const OPERATIONS: &[Endpoint] = &[
         .needs(Need::of::<SshKeyWrite>())
         .told("Add an SSH key", "Keeps a public key, so that computes can be made with its name.", "SSH key added.")
         .query(&[DRY_RUN])
-        .body(NEW)
+        .body(NEW, r#"{"name":"laptop","public_key":"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"}"#)
         .faults(&[Code::Conflict, Code::QuotaExceeded]),
     Endpoint::new("ssh_key.get", "GET", ONE, Success::Found, schema_of::<SshKeyView>, |c| Box::pin(get(c)))
         .needs(Need::of::<SshKeyRead>())

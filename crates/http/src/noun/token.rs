@@ -34,7 +34,7 @@ pub const OPERATIONS: &[Endpoint] =
              exchanged. `Idempotency-Key` is ignored: each request answers another token.",
             "Token made; it is not shown again.",
         )
-        .body(NEW)
+        .body(NEW, r#"{"scopes":["compute:read"]}"#)
         .faults(&[Code::Forbidden])
         .without_key()];
 

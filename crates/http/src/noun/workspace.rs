@@ -30,7 +30,7 @@ pub const OPERATIONS: &[Endpoint] = &[
     })
     .needs(Need::of::<WorkspaceWrite>())
     .told("Rename the workspace", "Changes what is sent and leaves the rest.", "Workspace updated.")
-    .body(&[NEW_NAME])
+    .body(&[NEW_NAME], r#"{"name":"ours"}"#)
     .faults(&[Code::Conflict]),
     Endpoint::new("workspace.delete", "DELETE", "/workspace", Success::Deleted, schema_of::<DeletedView>, |c| {
         Box::pin(delete(c))

@@ -3,6 +3,9 @@
 // Each test file uses a part of it, and what fails here fails the test.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod contract;
+pub mod object;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
@@ -153,11 +156,13 @@ impl Api {
         }
         let request = request.body(Full::new(Bytes::from(body.to_owned()))).unwrap();
         let peer = Peer { address: IpAddr::V4(Ipv4Addr::LOCALHOST) };
-        let (parts, body) = handle(&self.app, request, peer).await.into_parts();
+        let (parts, body) = Box::pin(handle(&self.app, request, peer)).await.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         assert!(parts.headers.contains_key("x-request-id"), "every response has a request id");
-        Answer { status: parts.status.as_u16(), headers: parts.headers, text }
+        let answer = Answer { status: parts.status.as_u16(), headers: parts.headers, text };
+        contract::check(&self.app, method, path, &answer);
+        answer
     }
 
     /// One request of the Owner, with a JSON body unless it is empty, and more headers.

@@ -1,0 +1,59 @@
+//! Something that the workspace has, for each operation that is about one.
+
+use nephos_http::endpoint::{self, Endpoint};
+use nephos_model::role::Role;
+
+use super::Api;
+
+/// A body that an operation takes.
+pub fn example(id: &str) -> &'static str {
+    endpoint::all().find(|endpoint| endpoint.id == id).unwrap().example
+}
+
+/// A base URL under which the operation is.
+pub fn base(endpoint: &Endpoint) -> &'static str {
+    if endpoint.sandbox_only { "/sandbox/v1" } else { "/v1" }
+}
+
+/// The path of an operation on something that the workspace has.
+pub async fn path(api: &Api, endpoint: &Endpoint) -> String {
+    if !endpoint.path.contains("{id}") {
+        return format!("{}{}", base(endpoint), endpoint.path);
+    }
+    let found = async |path: &str| api.get(path).await.json()["data"][0]["id"].as_str().map(str::to_owned);
+    let first = async |path: &str| found(path).await.unwrap();
+    let compute = async || {
+        let project = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
+        api.make("/v1/computes", &format!(r#"{{"name":"web-1","project_id":"{project}"}}"#)).await
+    };
+    let id = match endpoint.path.split('/').nth(1).unwrap() {
+        "projects" => api.make("/v1/projects", r#"{"name":"alpha"}"#).await,
+        "environments" => {
+            let project = api.make("/v1/projects", r#"{"name":"alpha"}"#).await;
+            first(&format!("/v1/projects/{project}/environments")).await
+        }
+        "computes" => compute().await,
+        "operations" => {
+            compute().await;
+            first("/v1/operations").await
+        }
+        // Not the key that asks.
+        "api-keys" => api.make("/v1/api-keys", example("api_key.create")).await,
+        "members" => {
+            // The newest is nobody who asks.
+            api.world.key(&api.key("owner"), Role::Member, |_| {}).await;
+            first("/v1/members").await
+        }
+        "invitations" => match found("/v1/invitations").await {
+            Some(id) => id,
+            None => api.make("/v1/invitations", example("invitation.create")).await,
+        },
+        "images" => first("/v1/images").await,
+        "ssh-keys" => match found("/v1/ssh-keys").await {
+            Some(id) => id,
+            None => api.make("/v1/ssh-keys", example("ssh_key.create")).await,
+        },
+        other => panic!("there is no example of /{other}: add one"),
+    };
+    format!("/v1{}", endpoint.path.replace("{id}", &id))
+}
