@@ -24,6 +24,11 @@ const ASSETS: &[Asset] = &[
         content_type: "text/javascript; charset=utf-8",
         bytes: include_bytes!("../assets/docs.js"),
     },
+    Asset {
+        name: "invitation.js",
+        content_type: "text/javascript; charset=utf-8",
+        bytes: include_bytes!("../assets/invitation.js"),
+    },
     Asset { name: "figtree.woff2", content_type: "font/woff2", bytes: include_bytes!("../assets/figtree.woff2") },
     Asset { name: "geist-mono.woff2", content_type: "font/woff2", bytes: include_bytes!("../assets/geist-mono.woff2") },
 ];

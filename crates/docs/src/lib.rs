@@ -5,6 +5,7 @@
 
 mod asset;
 mod error;
+mod invitation;
 mod markdown;
 mod reference;
 mod render;
@@ -94,7 +95,7 @@ impl Docs {
 
     /// Whether a path belongs to the documentation.
     pub fn owns(path: &str) -> bool {
-        matches!(path, "/" | "/docs" | "/llms.txt" | "/favicon.svg") || path.starts_with("/docs/")
+        matches!(path, "/" | "/docs" | "/llms.txt" | "/favicon.svg" | invitation::PATH) || path.starts_with("/docs/")
     }
 
     /// Answers a path, with its query as it stands in the URL.
@@ -109,6 +110,7 @@ impl Docs {
         match path {
             "/" => Answer { status: 302, ..Answer::redirect("/docs") },
             "/favicon.svg" => asset::favicon(),
+            invitation::PATH => invitation::page(&self.origin),
             "/llms.txt" => Answer::text("text/markdown; charset=utf-8", self.llms()),
             "/docs/search.json" => {
                 Answer { body: self.index.clone(), ..Answer::text("application/json", String::new()) }

@@ -117,3 +117,15 @@ fn an_asset_is_kept_for_ever_under_its_edition_only() {
     assert_eq!(get(&docs, "/docs/assets/0/docs.css").cache, "no-cache");
     assert_eq!(get(&docs, "/docs/assets/0/../x").status, 404);
 }
+
+#[test]
+fn the_link_of_an_invitation_leads_to_a_page_that_keeps_nothing() {
+    let docs = docs();
+    let page = get(&docs, "/invitations/accept");
+    assert_eq!((page.status, page.cache), (200, "no-store"));
+    let html = String::from_utf8(page.body.to_vec()).unwrap();
+    assert!(html.contains("https://cloud.example/v1/invitations/accept"), "without JavaScript there is a way");
+    let script = html.split("src=\"").nth(1).unwrap().split('"').next().unwrap();
+    assert_eq!(get(&docs, script).status, 200);
+    assert!(Docs::owns("/invitations/accept") && !Docs::owns("/invitations"));
+}
