@@ -34,8 +34,6 @@ const END_WAIT_MS: u64 = 10_000;
 const KILL_DEADLINE_MS: u64 = 10_000;
 /// Milliseconds for making an overlay.
 const OVERLAY_DEADLINE_MS: u64 = 20_000;
-/// Milliseconds between presses of the power button: a guest that still boots does not hear the first.
-const PRESS_AGAIN_MS: u64 = 2_000;
 /// Milliseconds after which it is worth looking again at a machine that is held or on its way.
 const LOOK_AGAIN_MS: u64 = 1_000;
 /// Looks at a port that is taken before another one is chosen.
@@ -145,7 +143,7 @@ impl Inner {
             Status::Paused(why) => Ok(self.busy(&why, LOOK_AGAIN_MS)),
             Status::Ended => self.see_halt(id).await,
             Status::Running => match self.stopping_since(id, boot)? {
-                Some(_) => Ok(self.busy("shutting down", PRESS_AGAIN_MS)),
+                Some(_) => Ok(self.busy("shutting down", task::PRESS_AGAIN_MS)),
                 None => Ok(Seen::Running {
                     boot,
                     address: Address {
@@ -287,7 +285,7 @@ impl Inner {
             if let Some(link) = lock(&self.links).get(&id) {
                 link.order(Order::PowerDown);
             }
-            let press_again = now.plus(Duration::from_millis(PRESS_AGAIN_MS));
+            let press_again = now.plus(Duration::from_millis(task::PRESS_AGAIN_MS));
             let again_at = press_again.min(since.plus(deadline));
             return Ok(Seen::Busy { doing: "shutting down".to_owned(), again_at });
         }

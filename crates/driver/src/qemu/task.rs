@@ -37,6 +37,8 @@ const RETRY_MS: u64 = 1_000;
 const QUIT_DEADLINE_MS: u64 = 5_000;
 /// Milliseconds between looks at things that nothing tells: a paused disk, the size of QEMU's own log.
 const ROUND_MS: u64 = 5_000;
+/// Milliseconds between presses of the power button: a guest that still boots does not hear the first.
+pub const PRESS_AGAIN_MS: u64 = 2_000;
 /// Bytes of QEMU's own log from which it is emptied.
 const QEMU_LOG_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes of console that are read at once.
@@ -60,7 +62,7 @@ pub enum Status {
 /// What the task is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Press the power button.
+    /// Press the power button, again and again until the guest has heard it.
     PowerDown,
 }
 
@@ -159,7 +161,9 @@ pub fn start(subject: Subject, shared: Shared) -> io::Result<Link> {
     let (status, receiver) = watch::channel(Status::Starting);
     let (orders, inbox) = mpsc::channel(ORDERS_MAX);
     let process = subject.process;
-    let task = Task { subject, shared, status, inbox, console, serial: None };
+    // A shutdown that was asked for before the server was started anew goes on.
+    let pressing = subject.home.stopping_since(subject.boot)?.map(|_| shared.clock.monotonic());
+    let task = Task { subject, shared, status, inbox, console, serial: None, pressing };
     let task = tokio::spawn(task.live(exit)).abort_handle();
     Ok(Link { process, status: receiver, orders, task })
 }
@@ -171,6 +175,8 @@ struct Task {
     inbox: mpsc::Receiver<Order>,
     console: Console,
     serial: Option<UnixStream>,
+    /// When the power button is pressed next, once a shutdown was asked for.
+    pressing: Option<Duration>,
 }
 
 /// What wakes the task.
@@ -178,6 +184,7 @@ enum Wake {
     Event(Result<super::qmp::Event, QmpError>),
     Order(Option<Order>),
     Console(io::Result<Vec<u8>>),
+    Press,
     Round,
 }
 
@@ -231,10 +238,17 @@ impl Task {
                     }
                 }
             };
+            let press = async {
+                match self.pressing {
+                    None => std::future::pending().await,
+                    Some(at) => clock.sleep(at.saturating_sub(clock.monotonic())).await,
+                }
+            };
             let wake = tokio::select! {
                 event = qmp.event() => Wake::Event(event),
                 order = self.inbox.recv() => Wake::Order(order),
                 bytes = serial => Wake::Console(bytes),
+                () = press => Wake::Press,
                 () = clock.sleep(Duration::from_millis(ROUND_MS)) => Wake::Round,
             };
             match wake {
@@ -243,7 +257,8 @@ impl Task {
                         self.look(&mut qmp).await?;
                     }
                 }
-                Wake::Order(Some(Order::PowerDown)) => {
+                Wake::Order(Some(Order::PowerDown)) | Wake::Press => {
+                    self.pressing = Some(clock.monotonic().saturating_add(Duration::from_millis(PRESS_AGAIN_MS)));
                     qmp.execute("system_powerdown", None, &*clock).await?;
                 }
                 // The driver let go of the link; the abort that comes with it ends this task.
