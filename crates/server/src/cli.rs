@@ -379,7 +379,7 @@ pub enum Image {
     Add(ImageAdd),
     /// List them.
     List(WorkspaceList),
-    /// Remove one that no compute uses.
+    /// Remove one; computes that were made from it keep their disks and boot as before.
     Remove(ImageRemove),
 }
 

@@ -345,6 +345,30 @@ fn a_guest_is_started_stopped_and_rebooted() {
 }
 
 #[test]
+fn a_guest_is_stopped_in_its_boot_and_outlives_its_image() {
+    let cloud = Cloud::new();
+    let server = cloud.serve();
+    let wanted = json!({"name": "web-3", "ssh_keys": [cloud.public_key().trim()]});
+    let (id, operation) = cloud.create(&server, &wanted);
+    cloud.ended(&server, &operation);
+
+    // Nobody listens to the power button yet: it is pressed until somebody does, and no disk loses its power.
+    let stopped = cloud.act(&server, &id, "stop");
+    assert_eq!(stopped["status"], json!("stopped"), "{stopped}");
+    let console = cloud.get(&server, &format!("/computes/{id}/console"));
+    assert!(console["output"].as_str().unwrap().contains("nephos: poweroff"), "{console}");
+
+    let removed = cloud.place.run(&["image", "remove", "small"]);
+    assert!(removed.ok, "{}", removed.err);
+    let started = cloud.act(&server, &id, "start");
+    assert_eq!(cloud.says(&started, "hostname"), "web-3");
+
+    cloud.delete(&server, &id);
+    cloud.assert_nothing_left();
+    server.stop();
+}
+
+#[test]
 fn a_guest_that_is_half_made_is_finished_or_gone() {
     let cloud = Cloud::new();
     let server = cloud.serve();

@@ -5,6 +5,7 @@
 //! DIR/computes/cmp_…/   owner: the server; group: the compute's own, which may read and not write
 //!   state.json          slot, port, environment, host key; written once it is decided, before anything is made
 //!   base.qcow2          hard link to the image, read-only; beside it kernel and initrd where the image has them
+//!   boot.json           how the disk is booted, as its image said when it was made: images may be removed later
 //!   disk.qcow2          the overlay, the only file that QEMU may write; under its name only when complete
 //!   seed.iso            written anew at every start
 //!   process             the boot's number, then the line of QEMU in the process table
@@ -60,6 +61,13 @@ pub struct Started {
     pub boot: i64,
     /// QEMU, unless the server died before there was one.
     pub process: Option<Process>,
+}
+
+/// How a disk is booted: it stays so when its image is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootRecord {
+    /// The command line of the kernel that lies beside it; none boots from the disk itself.
+    pub command_line: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,6 +129,16 @@ impl Home {
     /// Writes what was decided.
     pub fn write_record(&self, record: &Record) -> io::Result<()> {
         self.write_json("state.json", record)
+    }
+
+    /// How its disk is booted, when that was written.
+    pub fn boot_record(&self) -> io::Result<Option<BootRecord>> {
+        read_json(&self.file("boot.json"))
+    }
+
+    /// Writes how its disk is booted.
+    pub fn write_boot_record(&self, record: &BootRecord) -> io::Result<()> {
+        self.write_json("boot.json", record)
     }
 
     /// Whether the disk is complete.
@@ -215,7 +233,9 @@ impl Home {
 
     /// Throws the disk away, and all that was known of its boots. The disk goes first: without it the rest says nothing.
     pub fn wipe(&self) -> io::Result<()> {
-        for name in ["disk.qcow2", "disk.new", "base.qcow2", "kernel", "initrd", "halt", "stopping", "process"] {
+        for name in
+            ["disk.qcow2", "disk.new", "boot.json", "base.qcow2", "kernel", "initrd", "halt", "stopping", "process"]
+        {
             remove_file(&self.file(name))?;
         }
         if self.path.exists() {

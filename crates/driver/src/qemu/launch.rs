@@ -8,7 +8,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use nephos_model::id::Id;
-use nephos_model::image::Boot;
 
 use super::command::{self, Plan};
 use super::home::{Home, Record};
@@ -41,6 +40,8 @@ pub struct Launch {
     pub record: Record,
     /// The number of the boot.
     pub boot: i64,
+    /// The command line of the kernel beside the disk, for a machine that is booted with one.
+    pub command_line: Option<String>,
     /// What the host can do.
     pub facts: Arc<Facts>,
 }
@@ -82,10 +83,7 @@ impl Launch {
             engine: self.facts.engine,
             vcpus: self.machine.vcpus,
             memory_mib: self.machine.memory_mib,
-            kernel: match &self.machine.image.boot {
-                Boot::Disk => None,
-                Boot::Kernel { command_line, .. } => Some(command_line),
-            },
+            kernel: self.command_line.as_deref(),
             uplink,
             mac: &network::outside_mac(self.record.slot),
             private: private.as_ref().map(|(fd, mac)| (*fd, mac.as_str())),

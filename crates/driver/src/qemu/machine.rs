@@ -12,7 +12,7 @@ use nephos_model::id::ComputeId;
 use nephos_model::image::Boot;
 use tokio::sync::watch;
 
-use super::home::{Record, Started};
+use super::home::{BootRecord, Record, Started};
 use super::host_key::HostKey;
 use super::hub::Seat;
 use super::images::{said, tool_cage};
@@ -329,6 +329,7 @@ impl Inner {
                     home.link(&images.path(checksum).ok_or(io::ErrorKind::NotFound)?, name)?;
                 }
             }
+            home.write_boot_record(&BootRecord { command_line: command_line_of(&boot) })?;
             home.make_writable("disk.new", owner)
         })
         .await?;
@@ -442,6 +443,9 @@ impl Inner {
         self.wait_end(id).await;
         lock(&self.links).remove(&id);
         let record = self.with_free_port(id, record).await?;
+        // What the disk was made with counts: the image may be another one by now, or gone.
+        let made = self.home(id).boot_record().map_err(|e| failed("how a machine boots can't be read", e))?;
+        let command_line = made.map_or_else(|| command_line_of(&machine.image.boot), |made| made.command_line);
         let launch = Launch {
             name: self.name_of(id),
             home: self.home(id),
@@ -451,6 +455,7 @@ impl Inner {
             machine: machine.clone(),
             record: record.clone(),
             boot,
+            command_line,
             facts,
         };
         let (process, children) = blocking("QEMU can't be started", move || launch.go()).await?;
@@ -463,6 +468,14 @@ impl Inner {
 
 fn report(seen: Seen) -> Report {
     Report { seen, notes: None }
+}
+
+/// The kernel's command line, for an image that comes with a kernel.
+fn command_line_of(boot: &Boot) -> Option<String> {
+    match boot {
+        Boot::Disk => None,
+        Boot::Kernel { command_line, .. } => Some(command_line.clone()),
+    }
 }
 
 /// The least number from 1 that is not among `used`.
