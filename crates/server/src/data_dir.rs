@@ -113,6 +113,13 @@ impl DataDir {
                 found.uid()
             );
         }
+        // Another program's folder, `/` or `/tmp` say, must not be closed to others at our word.
+        let is_ours = path.join(LOCK).exists()
+            || path.join("keys").exists()
+            || std::fs::read_dir(path).is_ok_and(|mut d| d.next().is_none());
+        if found.mode() & 0o077 != 0 && !is_ours {
+            bail!("{shown} holds other things and is no data folder; choose a new or an empty one with --data-dir");
+        }
         if found.mode() & 0o077 != 0 {
             bail!(
                 "{shown} holds keys and is open to others (mode {:04o}); run: chmod 700 {shown}",
@@ -261,6 +268,17 @@ mod tests {
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         let error = DataDir::open(dir.path()).unwrap_err().to_string();
         assert!(error.contains("mode 0755") && error.contains("chmod 700"), "{error}");
+    }
+
+    #[test]
+    fn nobody_is_told_to_close_a_folder_of_others() {
+        let parent = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(parent.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let empty = DataDir::open(parent.path()).unwrap_err().to_string();
+        assert!(empty.contains("chmod 700"), "{empty}");
+        std::fs::write(parent.path().join("letter"), "").unwrap();
+        let taken = DataDir::open(parent.path()).unwrap_err().to_string();
+        assert!(taken.contains("no data folder") && !taken.contains("chmod"), "{taken}");
     }
 
     #[test]
