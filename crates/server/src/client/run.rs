@@ -361,6 +361,12 @@ impl<'a> Session<'a> {
             output::line(&ssh::shell_line(&all));
             return Ok(());
         }
+        if a.server.key.as_deref().is_some_and(|key| key.starts_with("sk_test_")) {
+            return Err(Failure::Local(
+                "a compute of the sandbox is simulated: there is no machine to log in to".to_owned(),
+            ));
+        }
+        login.await_answer(self.clock, ssh::ANSWER_WAIT_S)?;
         Err(ssh::become_command(&words, &a.command))
     }
 

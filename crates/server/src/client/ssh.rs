@@ -2,16 +2,27 @@
 //! question is asked and no impostor is let through.
 
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use nephos_model::Clock;
 use serde_json::Value;
 
 use super::api::Failure;
-use crate::output::escape;
+use crate::output::{Progress, escape};
+use crate::system::pause;
+
+/// Seconds that a login waits for a guest that still boots. A compute runs from the moment its processors do.
+pub const ANSWER_WAIT_S: u64 = 60;
+/// Time for one try to reach the guest's SSH server.
+const TRY_DEADLINE: Duration = Duration::from_secs(5);
+/// Pause between two tries.
+const TRY_PAUSE: Duration = Duration::from_millis(200);
 
 /// What is needed to log in.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,6 +85,42 @@ impl Login {
         }
         words.extend(["-p".to_owned(), self.port.to_string(), format!("{}@{}", self.user, self.host)]);
         words
+    }
+
+    /// Waits until an SSH server answers, for at most `wait_s` seconds.
+    pub fn await_answer(&self, clock: &dyn Clock, wait_s: u64) -> Result<(), Failure> {
+        let start = clock.monotonic();
+        let mut progress = Progress::default();
+        loop {
+            let error = match self.answers() {
+                Ok(()) => break progress.end(),
+                Err(error) => error,
+            };
+            let spent = clock.monotonic().saturating_sub(start);
+            if spent >= Duration::from_secs(wait_s) {
+                progress.end();
+                let Self { id, host, port, .. } = self;
+                return Err(Failure::Waiting(format!(
+                    "no SSH server answered at {host} port {port} within {wait_s} s ({error}); `nephos computes console {id}` shows how far it is"
+                )));
+            }
+            progress.show(&format!("waiting for SSH at {} port {}", self.host, self.port), spent.as_secs());
+            pause(TRY_PAUSE);
+        }
+        Ok(())
+    }
+
+    /// One try. Both sides name themselves: some user-mode networks pass nothing on until the client does.
+    fn answers(&self) -> io::Result<()> {
+        let address = (self.host.as_str(), self.port).to_socket_addrs()?.next();
+        let address = address.ok_or_else(|| io::Error::other("the host has no address"))?;
+        let mut stream = TcpStream::connect_timeout(&address, TRY_DEADLINE)?;
+        stream.set_read_timeout(Some(TRY_DEADLINE))?;
+        stream.set_write_timeout(Some(TRY_DEADLINE))?;
+        stream.write_all(b"SSH-2.0-nephos\r\n")?;
+        let mut greeting = [0; 4];
+        stream.read_exact(&mut greeting)?;
+        if &greeting == b"SSH-" { Ok(()) } else { Err(io::Error::other("what answers there is no SSH server")) }
     }
 
     /// Writes the file with the host key and returns the command's words.
@@ -151,6 +198,27 @@ mod tests {
              StrictHostKeyChecking=yes -o UpdateHostKeys=no -o BatchMode=yes -o ConnectTimeout=10 -o IdentitiesOnly=yes \
              -i /id -p 2222 root@127.0.0.1"
         );
+    }
+
+    #[test]
+    fn a_guest_that_still_boots_is_waited_for() {
+        let clock = crate::system::SystemClock::start();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut running = compute();
+        running["address"]["ssh_port"] = json!(listener.local_addr().unwrap().port());
+        let login = Login::from_compute(&running, "root").unwrap();
+        let guest = std::thread::spawn(move || {
+            // The network accepts and hangs up until the guest listens.
+            drop(listener.accept().unwrap());
+            drop(listener.accept().unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 16]).unwrap();
+            stream.write_all(b"SSH-2.0-dropbear\r\n").unwrap();
+        });
+        login.await_answer(&clock, ANSWER_WAIT_S).unwrap();
+        guest.join().unwrap();
+        let late = login.await_answer(&clock, 0).unwrap_err().to_string();
+        assert!(late.contains("no SSH server answered") && late.contains("computes console cmp_1"), "{late}");
     }
 
     #[test]
