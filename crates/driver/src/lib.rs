@@ -42,6 +42,8 @@ pub struct Machine {
     pub labels: Vec<(String, String)>,
     /// What the driver wrote down last.
     pub notes: Option<Notes>,
+    /// Whether it has run before, so that a disk that is not there was lost and must not be replaced by an empty one.
+    pub has_run: bool,
     /// The time as the machine's tenant has it: a sandbox's clock may be ahead of the wall's.
     pub now: Timestamp,
 }

@@ -50,6 +50,7 @@ impl Fixture for Sandbox {
             user_data: None,
             labels: Vec::new(),
             notes: None,
+            has_run: false,
             now,
         }
     }

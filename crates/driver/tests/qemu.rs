@@ -104,6 +104,7 @@ impl World {
             user_data: None,
             labels: vec![],
             notes: None,
+            has_run: false,
             now: self.clock.now(),
         }
     }

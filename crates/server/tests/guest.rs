@@ -369,6 +369,46 @@ fn a_guest_is_stopped_in_its_boot_and_outlives_its_image() {
 }
 
 #[test]
+fn a_disk_that_is_lost_is_not_replaced_by_an_empty_one() {
+    let cloud = Cloud::new();
+    let server = cloud.serve();
+    let (id, operation) = cloud.create(&server, &json!({"name": "db-1"}));
+    cloud.ended(&server, &operation);
+    cloud.act(&server, &id, "stop");
+    let home = cloud.options.computes_dir().join(&id);
+    let (disk, away) = (home.join("disk.qcow2"), cloud.place.parent().join("away"));
+    let refused = |server: &Server| {
+        let (status, body, operation) = cloud.ask(server, "POST", &format!("/computes/{id}/start"), None);
+        assert_eq!(status, 202, "{body}");
+        let operation = cloud.get(server, &format!("/operations/{}?wait=30", operation.unwrap()));
+        let why = operation["error"]["message"].as_str().unwrap_or_default();
+        assert!(operation["status"] == json!("failed") && why.contains("disk of this compute is gone"), "{operation}");
+        assert_eq!(cloud.compute(server, &id)["status"], json!("failed"));
+        assert!(!disk.exists());
+    };
+
+    std::fs::rename(&disk, &away).unwrap();
+    refused(&server);
+    server.stop();
+    // All of them, as when their file system was not mounted.
+    let all = cloud.place.parent().join("all");
+    std::fs::rename(cloud.options.computes_dir(), &all).unwrap();
+    let server = cloud.serve();
+    refused(&server);
+    server.stop();
+
+    // Put back, it boots.
+    std::fs::remove_dir_all(cloud.options.computes_dir()).unwrap();
+    std::fs::rename(&all, cloud.options.computes_dir()).unwrap();
+    std::fs::rename(&away, &disk).unwrap();
+    let server = cloud.serve();
+    assert_eq!(cloud.act(&server, &id, "start")["status"], json!("running"));
+    cloud.delete(&server, &id);
+    cloud.assert_nothing_left();
+    server.stop();
+}
+
+#[test]
 fn a_guest_that_is_half_made_is_finished_or_gone() {
     let cloud = Cloud::new();
     let server = cloud.serve();

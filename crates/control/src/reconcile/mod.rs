@@ -75,6 +75,7 @@ pub(crate) fn machine(c: &Compute, image: Image, now: Timestamp) -> Machine {
         user_data: c.user_data.clone(),
         labels: crate::compute::labels(c).into_iter().collect(),
         notes: c.notes.clone().map(Notes),
+        has_run: c.started_at.is_some(),
         now,
     }
 }

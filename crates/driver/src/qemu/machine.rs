@@ -51,10 +51,12 @@ impl Inner {
         let seen = self.see(machine.id).await?;
         let seen = match (goal, seen) {
             (Goal::Running { boot }, Seen::Absent) => {
+                self.check_not_lost(machine)?;
                 self.make(machine).await?;
                 self.start(machine, boot).await?
             }
             (Goal::Stopped { .. }, Seen::Absent) => {
+                self.check_not_lost(machine)?;
                 self.make(machine).await?;
                 self.see(machine.id).await?
             }
@@ -296,6 +298,21 @@ impl Inner {
         home.write_halt(boot, &Halt::ShutDown).map_err(|e| failed("the stop of a machine can't be written down", e))?;
         self.kill(process).await?;
         self.see_halt(id).await
+    }
+
+    /// Refuses a machine whose disk was there and is not any more: an empty one in its place would hide the loss. One whose
+    /// disk was thrown away by our own `wipe` keeps its record and nothing of its boots.
+    fn check_not_lost(&self, machine: &Machine) -> Result<(), DriverError> {
+        let home = self.home(machine.id);
+        let unread = |e| failed("what is known of a compute can't be read", e);
+        let is_known = home.record().map_err(unread)?.is_some();
+        let was_made = home.boot_record().map_err(unread)?.is_some() && home.started().map_err(unread)?.is_some();
+        if machine.has_run && (was_made || !is_known) {
+            return Err(DriverError::Refused(
+                "the disk of this compute is gone from its host: its operator can put it back; without it, delete the compute and make it anew".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Makes directory and disk, or what is missing of them.

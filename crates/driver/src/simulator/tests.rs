@@ -34,6 +34,7 @@ fn machine(simulate: Option<&str>) -> Machine {
         user_data: None,
         labels: simulate.map(|value| (SIMULATE_LABEL.to_owned(), value.to_owned())).into_iter().collect(),
         notes: None,
+        has_run: false,
         now,
     }
 }
