@@ -322,6 +322,11 @@ fn a_guest_is_started_stopped_and_rebooted() {
     hear(&mut server, "a compute settled", &id);
     let restarted = cloud.compute(&server, &id);
     assert_eq!((&restarted["status"], &restarted["reason"]), (&json!("running"), &Value::Null), "{restarted}");
+    let events = cloud.get(&server, "/events?limit=10");
+    let why = |event: &Value| event["data"]["reason"].as_str().unwrap_or_default().to_owned();
+    let starting = |event: &&Value| event["type"] == json!("compute.starting");
+    let told = events.as_array().unwrap().iter().find(starting).map(why).unwrap_or_default();
+    assert!(told.contains("QEMU") && told.contains("restarted by its policy"), "{events}");
     let boot_again = cloud.boot(&restarted);
     assert_ne!(boot_again, boot);
     assert_eq!(cloud.says(&restarted, "cat note"), "kept");

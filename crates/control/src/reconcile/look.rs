@@ -95,6 +95,7 @@ impl Look<'_> {
                 compute.notes = Some(notes.0);
             }
             let now = self.now();
+            let mut restarted = false;
             let wished = self.wished(&compute, operation.as_ref(), now);
             let goal = match next(&wished, &report.seen, now) {
                 Step::Look(at) if self.step_to(at) => {
@@ -116,7 +117,9 @@ impl Look<'_> {
                         compute.status = Status::Starting;
                         compute.reason = Some(format!("It stopped by itself ({why}) and is restarted by its policy."));
                         compute.address = None;
+                        compute.updated_at = now;
                         compute.boots += 1;
+                        restarted = true;
                     }
                     goal_of(&compute, goal)
                 }
@@ -124,9 +127,14 @@ impl Look<'_> {
             };
             // What was counted and noted must be durable before the host is changed.
             let begun = Self::begun(&mut operation, &compute, goal, now);
-            match self.write_progress(was.status, &mut compute, &mut operation, begun).await? {
+            let told = if restarted { self.restarted(&was, &compute, now) } else { Vec::new() };
+            match self.write_progress(was.status, &mut compute, &mut operation, begun, told).await? {
                 Wrote::Done => was.status = compute.status,
                 Wrote::Overtaken => return Ok(Looked::Again),
+            }
+            if restarted {
+                was.view = ComputeView::from(&compute);
+                self.cloud.wake(&After::default());
             }
             let machine = self.machine(&compute);
             let converging = self.driver.converge(&machine, goal);
@@ -184,8 +192,10 @@ impl Look<'_> {
         compute: &mut Compute,
         operation: &mut MaybeOperation,
         begun: bool,
+        told: Vec<store::Statement>,
     ) -> Result<Wrote, LookError> {
         let mut batch = Batch::from(store::compute::update(self.tenant, compute, was));
+        batch.extend(told);
         if let (true, Some((operation, version))) = (begun, operation.as_mut()) {
             batch.push(store::operation::update(self.tenant, operation, *version));
             *version += 1;
@@ -214,7 +224,7 @@ impl Look<'_> {
             Some((o, _)) if booting && o.kind == Kind::ComputeCreate => reach(o, "boot", self.now()),
             _ => false,
         };
-        match self.write_progress(was.status, &mut compute, &mut operation, begun).await? {
+        match self.write_progress(was.status, &mut compute, &mut operation, begun, Vec::new()).await? {
             Wrote::Done => Ok(Looked::Later(at, 0)),
             Wrote::Overtaken => Ok(Looked::Again),
         }
@@ -245,7 +255,7 @@ impl Look<'_> {
             }
         };
         if compute.status == status && operation.is_none() {
-            return match self.write_progress(was.status, &mut compute, &mut None, false).await? {
+            return match self.write_progress(was.status, &mut compute, &mut None, false, Vec::new()).await? {
                 Wrote::Done => Ok(idle),
                 Wrote::Overtaken => Ok(Looked::Again),
             };
@@ -292,17 +302,7 @@ impl Look<'_> {
         let request_id = operation.as_ref().map(|(o, _)| o.request_id.clone());
         let mut batch = Batch::from(store::compute::update(self.tenant, &compute, was.status));
         batch.extend(self.meter(&compute, now));
-        let change = Change {
-            event,
-            action: "compute.settle",
-            resource_id: compute.id.to_string(),
-            project_id: Some(compute.project_id),
-            environment_id: Some(compute.environment_id),
-            before: Some(json(&was.view)),
-            after: Some(json(&ComputeView::from(&compute))),
-            status: 200,
-        };
-        batch.push(cloud.event_of(self.tenant, &change, Actor::System, request_id, now));
+        batch.push(self.event(event, was, &compute, request_id, now));
         let mut ended = None;
         if let Some((mut operation, version)) = operation.filter(|(o, _)| !o.status.ended()) {
             let status = if error.is_some() { OperationStatus::Failed } else { OperationStatus::Succeeded };
@@ -322,6 +322,33 @@ impl Look<'_> {
             Err(StoreError::Missed { .. }) => Ok(Looked::Again),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Its policy restarts it: that it died is told by an event, since nothing of it is left once it runs again.
+    fn restarted(&self, was: &Was, compute: &Compute, now: Timestamp) -> Vec<store::Statement> {
+        warn!(compute = %compute.id, why = compute.reason, "a compute stopped by itself and is restarted by its policy");
+        vec![self.event("compute.starting", was, compute, None, now)]
+    }
+
+    fn event(
+        &self,
+        event: &'static str,
+        was: &Was,
+        compute: &Compute,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> store::Statement {
+        let change = Change {
+            event,
+            action: "compute.settle",
+            resource_id: compute.id.to_string(),
+            project_id: Some(compute.project_id),
+            environment_id: Some(compute.environment_id),
+            before: Some(json(&was.view)),
+            after: Some(json(&ComputeView::from(compute))),
+            status: 200,
+        };
+        self.cloud.event_of(self.tenant, &change, Actor::System, request_id, now)
     }
 
     /// From now on its running or its stopped time is metered; one that never ran is not.
