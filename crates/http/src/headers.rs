@@ -174,13 +174,13 @@ impl Tags {
                 tags.push(Tag { opaque: opaque.to_owned(), weak });
             }
         }
-        Ok(if any {
-            Some(Self::Any)
-        } else if tags.is_empty() {
-            None
-        } else {
-            Some(Self::These(tags))
-        })
+        // Whoever sends a condition without a tag has lost it, and must not be taken for one that set none.
+        match (any, tags.is_empty()) {
+            (true, _) => Ok(Some(Self::Any)),
+            (false, false) => Ok(Some(Self::These(tags))),
+            (false, true) if headers.contains_key(name) => Err(Self::malformed(name)),
+            (false, true) => Ok(None),
+        }
     }
 
     fn malformed(name: &'static str) -> Detail {
@@ -335,7 +335,7 @@ mod tests {
         assert_eq!(tags.versions(), Some(vec![1]));
         assert_eq!(read(&["*"]).unwrap(), Some(Tags::Any));
         assert_eq!(read(&[]).unwrap(), None);
-        for bad in ["1", "\"1", "\"1\" \"2\"", "w/\"1\"", "W/1"] {
+        for bad in ["", " , ", "1", "\"1", "\"1\" \"2\"", "w/\"1\"", "W/1"] {
             assert!(read(&[bad]).is_err(), "{bad}");
         }
     }
