@@ -1,10 +1,12 @@
-//! The heads of requests as they were sent, for what the parser hides: of a request with both `Content-Length` and
-//! `Transfer-Encoding` it leaves one. Such a request may be two to a proxy in front, so it is refused.
+//! The heads of requests as they were sent, for what the parser hides or lets pass: of a request with both `Content-Length`
+//! and `Transfer-Encoding` it leaves one. Such a request may be two to a proxy in front, so it is refused.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::request::Parts;
 use http::{Version, header};
+
+use crate::order::BadHead;
 
 /// Bytes kept of what was read since the last answer, at most. A head that is longer is over the limit of headers.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -28,6 +30,25 @@ impl Heads {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clear();
         kept.shrink_to(IDLE_BYTES_MAX);
+    }
+
+    /// What is wrong with a head.
+    pub(crate) fn judge(&self, parts: &Parts) -> Option<BadHead> {
+        if parts.version != Version::HTTP_11 {
+            return None;
+        }
+        let mut codings = parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+        if self.tell_two_lengths(parts) {
+            Some(BadHead::TwoLengths)
+        } else if codings.next().is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+            || codings.next().is_some()
+        {
+            Some(BadHead::Coding)
+        } else if parts.headers.get_all(header::HOST).iter().count() != 1 {
+            Some(BadHead::Host)
+        } else {
+            None
+        }
     }
 
     /// Whether a request that came in chunks told a length as well. When its head can't be found again, because requests

@@ -40,6 +40,8 @@ use crate::registry::{Ending, Stage};
 pub const OPEN_BODY_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of all headers together at most.
 pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Headers in one request at most.
+pub const HEADERS_MAX: usize = 128;
 /// Characters of a path and query together at most.
 pub const TARGET_CHARS_MAX: usize = 8 * 1024;
 /// Seconds in which a body must have arrived.
@@ -49,9 +51,17 @@ pub const ANSWER_DEADLINE_S: u64 = 30;
 /// Seconds for which a browser keeps the answer to a preflight.
 const PREFLIGHT_MAX_AGE_S: &str = "86400";
 
-/// Marks a request whose head tells its length in two ways, of which the parser left one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TwoLengths;
+/// Marks a request whose head the parser let pass, and which another program may read as two requests, or as one for
+/// another host (RFC 9112).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BadHead {
+    /// It tells its length in two ways, of which the parser left one.
+    TwoLengths,
+    /// Its body is coded in another way than in chunks, once.
+    Coding,
+    /// It names no host, or several.
+    Host,
+}
 
 /// What is known of a request so far, and what its response will carry whatever becomes of it.
 #[derive(Debug)]
@@ -110,7 +120,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     // 1. The request id is in the trail; the parser's limits.
-    trail.ends_connection = parts.extensions.get::<TwoLengths>().is_some();
+    trail.ends_connection = parts.extensions.get::<BadHead>().is_some();
     check_limits(parts)?;
 
     // 2. A path under no base URL; a version that there is not.
@@ -411,10 +421,24 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
 
 /// Step 1.
 pub(crate) fn check_limits(parts: &Parts) -> Result<(), Fault> {
-    if parts.extensions.get::<TwoLengths>().is_some() {
-        let message =
-            "A request has Content-Length or Transfer-Encoding, not both: who reads it must know where it ends.";
-        return Err(Fault::bad(Detail::header("transfer-encoding", "two_lengths", message)));
+    if let Some(bad) = parts.extensions.get::<BadHead>() {
+        let (header, code, message) = match bad {
+            BadHead::TwoLengths => (
+                "transfer-encoding",
+                "two_lengths",
+                "A request has Content-Length or Transfer-Encoding, not both: who reads it must know where it ends.",
+            ),
+            BadHead::Coding => (
+                "transfer-encoding",
+                "unsupported",
+                "Transfer-Encoding can only be chunked, once; or send Content-Length and the body as it is.",
+            ),
+            BadHead::Host => ("host", "invalid_value", "A request names its host in one Host header."),
+        };
+        return Err(Fault::bad(Detail::header(header, code, message)));
+    }
+    if parts.headers.len() > HEADERS_MAX {
+        return Err(Fault::new(Code::HeadersTooLarge, format!("There are more than {HEADERS_MAX} headers.")));
     }
     let bytes: usize = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
     if bytes > HEADER_BYTES_MAX {

@@ -25,14 +25,12 @@ use crate::app::{App, Peer};
 use crate::handle::{fault_body, handle};
 use crate::heads::Heads;
 use crate::mount::PLATFORM;
-use crate::order::{HEADER_BYTES_MAX, TwoLengths};
+use crate::order::{HEADER_BYTES_MAX, HEADERS_MAX};
 
 /// Connections at once at most; more wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// Requests at once on one HTTP/2 connection at most.
 pub const STREAMS_MAX: u32 = 128;
-/// Headers in one request at most.
-pub const HEADERS_MAX: usize = 128;
 /// Seconds in which a request's headers must have arrived.
 pub const HEADER_DEADLINE_S: u64 = 15;
 /// Seconds that a drain waits for requests under way.
@@ -54,7 +52,8 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(u32::try_from(2 * HEADER_BYTES_MAX).unwrap_or(u32::MAX))
+        // As above; what is larger still, the protocol's own layer resets.
+        .max_header_list_size(u32::try_from(4 * HEADER_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(30));
     let builder = Arc::new(builder);
     let graceful = GracefulShutdown::new();
@@ -87,8 +86,8 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let app = served.clone();
             let (mut parts, body) = request.into_parts();
-            if heads.tell_two_lengths(&parts) {
-                parts.extensions.insert(TwoLengths);
+            if let Some(bad) = heads.judge(&parts) {
+                parts.extensions.insert(bad);
             }
             async move { Ok::<_, Infallible>(handle(&app, hyper::Request::from_parts(parts, body), peer).await) }
         });

@@ -27,6 +27,7 @@ async fn each_step_comes_before_the_next() {
 
     // 1. Limits, before an unknown base.
     expect(&api, "GET", "/nowhere", &[("x-long", &long)], "", 431).await;
+    expect(&api, "GET", "/v1/regions", &[("x-many", "a"); 129], "", 431).await;
     // 2. An unknown base, before the credential.
     expect(&api, "GET", "/nowhere", &[], "", 404).await;
     expect(&api, "GET", "/v2/projects", &[], "", 404).await;

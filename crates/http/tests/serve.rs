@@ -130,6 +130,13 @@ async fn a_request_of_two_lengths_is_refused_and_nothing_after_it_is_read() {
         assert!(answer.contains("two_lengths") && answer.contains("\"success\":false"), "{answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     }
+    for coding in
+        ["transfer-encoding: chunked, chunked\r\n", "transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n"]
+    {
+        let answer = exchange(served.address, format!("{}{next}", post(coding)).as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("x-request-id"), "{coding}{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
     // Chunks alone are fine, also as the second request of a connection.
     let mut stream = TcpStream::connect(served.address).await.unwrap();
     for _ in 0..2 {
@@ -140,4 +147,20 @@ async fn a_request_of_two_lengths_is_refused_and_nothing_after_it_is_read() {
         }
         assert!(answer.starts_with(b"HTTP/1.1 201 "), "{}", String::from_utf8_lossy(&answer));
     }
+}
+
+#[tokio::test]
+async fn a_request_names_one_host() {
+    let api = Api::new().await;
+    let served = served(&api).await;
+    for hosts in ["", "host: a\r\nhost: b\r\n"] {
+        let answer = exchange(
+            served.address,
+            format!("GET /v1/regions HTTP/1.1\r\n{hosts}connection: close\r\n\r\n").as_bytes(),
+        )
+        .await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("\"header\":\"host\""), "{hosts}{answer}");
+    }
+    let answer = exchange(served.address, b"GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "an older client need not: {answer}");
 }
