@@ -3,6 +3,7 @@
 //! The steps are numbered as in the contract. Each either ends the request or leaves something in the [`Trail`], which
 //! the response is made of even when a later step refuses.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,11 +146,7 @@ where
     let caller = if is_open(app, mount, path, &parts.method) {
         None
     } else {
-        let caller = match headers::bearer(&parts.headers) {
-            Ok(token) => app.cloud.authenticate(token, mount.mode, address).await,
-            Err(why) => Err(app.cloud.refuse_credential(address, no_credential(why))),
-        };
-        Some(caller.inspect_err(|fault| challenge(trail, fault, &parts.headers))?)
+        Some(authenticate(app, trail, mount, &parts.headers, address).await?)
     };
     trail.caller.clone_from(&caller);
 
@@ -205,8 +202,16 @@ where
     let syntax = read_syntax(mount, endpoint, parts)?;
 
     // 9. The body.
+    let mut caller = caller;
     let json = if has_body {
-        read_json(app, parts, body, endpoint.body_bytes_max(app.config.body_bytes_max)).await?
+        let json = read_json(app, parts, body, endpoint.body_bytes_max(app.config.body_bytes_max)).await?;
+        // It may have taken half a minute: who lost the right meanwhile does nothing with it.
+        if caller.is_some() {
+            let now = authenticate(app, trail, mount, &parts.headers, address).await?;
+            endpoint.need.map_or(Ok(()), |need| now.check(need.scope, need.role, need.reach))?;
+            caller = Some(now);
+        }
+        json
     } else {
         None
     };
@@ -246,6 +251,21 @@ where
     let performed = performed.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
     drop(hold);
     Ok(answer(trail, performed))
+}
+
+/// Whose credential a request has, now.
+async fn authenticate(
+    app: &App,
+    trail: &mut Trail,
+    mount: Mount,
+    headers: &HeaderMap,
+    address: IpAddr,
+) -> Result<Arc<Caller>, Fault> {
+    let caller = match headers::bearer(headers) {
+        Ok(token) => app.cloud.authenticate(token, mount.mode, address).await,
+        Err(why) => Err(app.cloud.refuse_credential(address, no_credential(why))),
+    };
+    caller.inspect_err(|fault| challenge(trail, fault, headers))
 }
 
 /// Whether a request is for an operation that takes no credential but a secret in its body.

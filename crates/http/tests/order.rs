@@ -198,6 +198,50 @@ async fn a_body_that_does_not_arrive_is_given_up() {
     assert!(answer.headers().contains_key("x-request-id"));
 }
 
+/// A body that comes when it is sent.
+struct Late(Option<tokio::sync::oneshot::Receiver<bytes::Bytes>>);
+
+impl http_body::Body for Late {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let Some(receiver) = &mut self.0 else { return Poll::Ready(None) };
+        let sent = std::task::ready!(Pin::new(receiver).poll(cx));
+        self.0 = None;
+        Poll::Ready(sent.ok().map(|bytes| Ok(http_body::Frame::data(bytes))))
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_revoked_while_its_body_arrives_does_nothing() {
+    let api = Api::new().await;
+    for (change, status) in [("none", 201), ("revoked", 401)] {
+        let made = api.post("/v1/api-keys", r#"{"name":"late"}"#).await.json();
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let request = http::Request::post("/v1/projects")
+            .header("authorization", format!("Bearer {}", made["secret"].as_str().unwrap()))
+            .header("content-type", "application/json")
+            .body(Late(Some(receiver)))
+            .unwrap();
+        let peer = Peer { address: std::net::Ipv4Addr::LOCALHOST.into() };
+        let (app, clock) = (api.app.clone(), api.world.clock.clone());
+        let waiters = clock.waiters();
+        let answer = tokio::spawn(async move { handle(&app, request, peer).await });
+        clock.settled(waiters + 1).await;
+        if change == "revoked" {
+            let path = format!("/v1/api-keys/{}", made["id"].as_str().unwrap());
+            expect(&api, "DELETE", &path, &[("authorization", "Bearer owner")], "", 200).await;
+        }
+        sender.send(bytes::Bytes::from_static(b"{\"name\":\"late\"}")).unwrap();
+        assert_eq!(answer.await.unwrap().status(), status, "{change}");
+    }
+    assert_eq!(api.get("/v1/projects?name=late").await.json()["meta"]["total"], 1);
+}
+
 #[tokio::test]
 async fn every_problem_of_a_request_is_told_at_once() {
     let api = Api::new().await;
