@@ -2,11 +2,23 @@
 //!
 //! A target never fails on bytes that are refused; it fails on a panic, on a wrong answer, and on what takes too long.
 
+// The server is a program and no library: these two files of it are read here by links, for their parsers alone.
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod config;
+#[allow(dead_code, unreachable_pub, unused_imports)]
+mod manifest;
+
+use std::cell::OnceCell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use nephos_control::address::Range;
+use nephos_http::client_address::{self, ForwardedHeader};
 use nephos_http::fields::{Body, Field, Kind};
 use nephos_http::headers::{self, Tags};
 use nephos_http::json::Json;
+use nephos_http::mount::{self, Place};
 use nephos_http::query::{AFTER, DRY_RUN, LIMIT, PAGE, Parameter, Query};
 use nephos_http::surface::{Platform, Strettch, Surface};
 use nephos_model::id::{ComputeId, ProjectId, Raw};
@@ -33,6 +45,13 @@ pub const TARGETS: &[(&str, fn(&[u8]))] = &[
     ("user_data", user_data),
     ("qmp", qmp),
     ("qcow2", qcow2),
+    ("token", token),
+    ("path", path),
+    ("head", head),
+    ("forwarded", forwarded),
+    ("image_info", image_info),
+    ("config", config),
+    ("manifest", manifest),
 ];
 
 fn text(data: &[u8]) -> &str {
@@ -129,7 +148,9 @@ pub fn idempotency(data: &[u8]) {
 
 /// `Prefer`.
 pub fn prefer(data: &[u8]) {
-    let _ = headers::prefers_envelope(&headers_of("prefer", data));
+    let headers = headers_of("prefer", data);
+    let _ = headers::prefers_envelope(&headers);
+    assert!(headers::prefers_wait(&headers, 30).is_none_or(|seconds| seconds <= 30));
 }
 
 /// `traceparent` and `tracestate`: the first line and the others.
@@ -201,7 +222,13 @@ pub fn user_data(data: &[u8]) {
     if let Ok(json) = Json::parse(body.as_bytes())
         && let Ok(body) = Body::check(TABLE, json)
     {
-        assert!(body.text("user_data").is_none_or(|text| !text.contains('\0')));
+        let Some(user_data) = body.text("user_data") else { return };
+        assert!(!user_data.contains('\0'));
+        // What a guest reads is what was sent, and its volume is whole sectors.
+        let volume = nephos_driver::qemu::parsers::seed(user_data);
+        assert!(volume.len() % 2048 == 0);
+        let first = &user_data.as_bytes()[..user_data.len().min(2048)];
+        assert!(volume.chunks(2048).any(|sector| sector.starts_with(first)));
     }
 }
 
@@ -213,4 +240,125 @@ pub fn qmp(data: &[u8]) {
 /// Headers of images.
 pub fn qcow2(data: &[u8]) {
     let _ = nephos_driver::qemu::parsers::qcow2(data);
+}
+
+/// Tokens, whoever signed them.
+pub fn token(data: &[u8]) {
+    let text = text(data);
+    if nephos_control::token::has_form(text, "https://cloud.example") {
+        assert!(text.bytes().all(|b| b.is_ascii_graphic()), "it fits a header");
+        assert!(!nephos_control::token::has_form(text, "https://evil.example"));
+        assert!(Secret::parse(text).is_none(), "a token is no key");
+    }
+}
+
+/// Paths, and the base URLs that they are under.
+pub fn path(data: &[u8]) {
+    let text = text(data);
+    let plain = mount::plain(text);
+    assert!(plain.len() <= text.len());
+    for is_sandbox_host in [false, true] {
+        if let Place::Under(mount, rest) = mount::find(&plain, is_sandbox_host) {
+            assert!(rest.is_empty() || rest.starts_with('/'));
+            assert_eq!(format!("{}{rest}", mount.base), plain);
+        }
+    }
+}
+
+/// The head of a request, in two pieces as a connection brings them; the first byte says where it is cut.
+pub fn head(data: &[u8]) {
+    let Some((cut, rest)) = data.split_first() else { return };
+    let head = [&b"POST /v1/projects HTTP/1.1\r\n"[..], rest].concat();
+    let (first, second) = head.split_at(usize::from(*cut).min(head.len()));
+    let told = nephos_http::try_two_lengths([first, second], "/v1/projects");
+    assert_eq!(told, nephos_http::try_two_lengths([&head, b""], "/v1/projects"), "how it arrives changes nothing");
+    // A length in the one head there is, with lines ended as they should be, is never missed.
+    let end = rest.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(rest.len());
+    let mut lines = rest[..end].split(|b| *b == b'\n');
+    let is_orderly = lines.clone().rev().skip(1).all(|line| line.len() > 1 && line.ends_with(b"\r"));
+    let has_length = lines.any(|line| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:"));
+    let is_alone = !rest.windows(5).any(|five| five == b"POST ");
+    assert!(told || !(is_orderly && has_length && is_alone), "a length is hidden");
+}
+
+/// The headers in which proxies tell the client's address.
+pub fn forwarded(data: &[u8]) {
+    let trusted: Vec<Range> = ["10.0.0.0/8", "2001:db8::/32"].iter().filter_map(|text| text.parse().ok()).collect();
+    let proxy = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    let stranger = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    for (name, header) in
+        [("x-forwarded-for", ForwardedHeader::XForwardedFor), ("forwarded", ForwardedHeader::Forwarded)]
+    {
+        let headers = headers_of(name, data);
+        assert_eq!(
+            client_address::client(stranger, &headers, &trusted, header),
+            stranger,
+            "a stranger is not believed"
+        );
+        let client = client_address::client(proxy, &headers, &trusted, header);
+        assert_eq!(client, client.to_canonical());
+        // What the proxy in front writes is believed, whatever came before it.
+        let mut more = headers;
+        let last = if name == "forwarded" { "for=198.51.100.7" } else { "198.51.100.7" };
+        more.append(name, HeaderValue::from_static(last));
+        let client = client_address::client(proxy, &more, &trusted, header);
+        assert_eq!(client, IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)));
+    }
+}
+
+/// What the image tool says of an image.
+pub fn image_info(data: &[u8]) {
+    if nephos_driver::qemu::parsers::image_info(data) {
+        let info: serde_json::Value = serde_json::from_slice(data).expect("it was read");
+        assert!(info["format"] == "qcow2" && info["virtual-size"] == 1 << 20 && info["backing-filename"].is_null());
+    }
+}
+
+/// A file of this process with these bytes. `scripts/fuzz` has the temporary folder in memory, and removes it.
+fn file(name: &str, data: &[u8]) -> PathBuf {
+    thread_local!(static FOLDER: OnceCell<PathBuf> = const { OnceCell::new() });
+    let folder = FOLDER.with(|folder| {
+        let made = folder.get_or_init(|| {
+            let folder = std::env::temp_dir().join(format!("nephos-fuzz-{}", std::process::id()));
+            std::fs::create_dir_all(&folder).expect("there is a folder for temporary files");
+            folder
+        });
+        made.clone()
+    });
+    let path = folder.join(name);
+    std::fs::write(&path, data).expect("a temporary file can be written");
+    path
+}
+
+/// The configuration file.
+pub fn config(data: &[u8]) {
+    let read = |data: &[u8]| {
+        let sources = config::Sources {
+            file: Some(file("nephos.toml", data)),
+            data_dir_default: PathBuf::from("/nonexistent/nephos"),
+            ..config::Sources::default()
+        };
+        config::Loaded::read(&sources)
+    };
+    match read(data) {
+        Ok(loaded) => {
+            // Passwords are not printed; all else that is printed reads back as the same.
+            let printed = loaded.to_toml();
+            let hidden = loaded.config.database.is_some() || loaded.config.mail_smtp_url.is_some();
+            if !hidden {
+                let again = read(printed.as_bytes()).map_err(|error| format!("{error}\n{printed}"));
+                assert_eq!(again.map(|again| again.config), Ok(loaded.config), "{printed}");
+            }
+        }
+        Err(error) => assert!(!error.0.is_empty() && error.0.iter().all(|problem| !problem.is_empty())),
+    }
+}
+
+/// The manifest of an image.
+pub fn manifest(data: &[u8]) {
+    let path = file("manifest.toml", data);
+    match manifest::read(&path) {
+        Ok(image) => assert!(image.file.is_absolute()),
+        Err(error) => assert!(format!("{error:#}").contains("manifest.toml")),
+    }
 }

@@ -224,24 +224,31 @@ impl Cloud {
         if UnparsedPublicKey::new(&ED25519, key.public()).verify(signed.as_bytes(), &signature).is_err() {
             return Ok(None);
         }
-        let claims = BASE64URL.decode(claims).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Ok(claims.and_then(|claims: Claims| self.read_claims(&claims)))
+        Ok(read_claims(claims, self.issuer()))
     }
+}
 
-    fn read_claims(&self, claims: &Claims) -> Option<Verified> {
-        if claims.iss != self.issuer() || claims.aud != self.issuer() {
-            return None;
-        }
-        Some(Verified {
-            key_id: claims.client_id.parse().ok()?,
-            member_id: claims.sub.parse().ok()?,
-            workspace_id: claims.workspace_id.parse().ok()?,
-            mode: claims.mode.parse().ok()?,
-            scopes: scopes(&claims.scope)?,
-            expires_at: Timestamp::from_secs(claims.exp),
-            secret: claims.secret_tag.parse().ok()?,
-        })
+/// What the second part of a token says, when it is for this issuer.
+fn read_claims(part: &str, issuer: &str) -> Option<Verified> {
+    let claims: Claims = serde_json::from_slice(&BASE64URL.decode(part).ok()?).ok()?;
+    if claims.iss != issuer || claims.aud != issuer {
+        return None;
     }
+    Some(Verified {
+        key_id: claims.client_id.parse().ok()?,
+        member_id: claims.sub.parse().ok()?,
+        workspace_id: claims.workspace_id.parse().ok()?,
+        mode: claims.mode.parse().ok()?,
+        scopes: scopes(&claims.scope)?,
+        expires_at: Timestamp::from_secs(claims.exp),
+        secret: claims.secret_tag.parse().ok()?,
+    })
+}
+
+/// Whether a text has the form of a token of this issuer, whoever signed it: everything of the reading but the signature,
+/// for those who try it with hostile bytes.
+pub fn has_form(text: &str, issuer: &str) -> bool {
+    split(text).is_some_and(|[header, claims, _]| looks_like_ours(header) && read_claims(claims, issuer).is_some())
 }
 
 /// Whether a header is one that a key of ours could have: only then is it worth a look at the rows.

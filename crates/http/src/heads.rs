@@ -69,6 +69,17 @@ impl Heads {
     }
 }
 
+/// Whether bytes that arrive in two pieces are taken for the head of a chunked `POST` to this target that tells a length as
+/// well: for those who try it with hostile bytes.
+pub fn try_two_lengths(pieces: [&[u8]; 2], target: &str) -> bool {
+    let heads = Heads::default();
+    for piece in pieces {
+        heads.read(piece);
+    }
+    let request = http::Request::post(target).header(header::TRANSFER_ENCODING, "chunked").body(());
+    request.is_ok_and(|request| heads.tell_two_lengths(&request.into_parts().0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -29,5 +29,6 @@ pub mod surface;
 pub use app::{App, Config, Peer};
 pub use client_address::ForwardedHeader;
 pub use handle::handle;
+pub use heads::try_two_lengths;
 pub use registry::Registry;
 pub use serve::serve;

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use manifest::{Kernel, NewImage};
+
 /// What the operator asks for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
@@ -102,42 +104,6 @@ pub enum Request {
     IncidentList,
     /// Who is there and how it is.
     Status,
-}
-
-/// A file that becomes an image. Paths are absolute: the server's own folder is another one.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct NewImage {
-    /// The disk, a qcow2 file.
-    pub file: PathBuf,
-    /// The name by which it is asked for.
-    pub name: String,
-    /// A sentence for people.
-    pub description: String,
-    /// SHA-256 that the disk must have.
-    pub checksum: Option<String>,
-    /// Least memory in MiB.
-    pub min_memory_mib: u32,
-    /// Least root disk in GiB; the disk's own size when not given.
-    pub min_disk_gib: Option<u32>,
-    /// The user to log in as.
-    pub login_user: String,
-    /// What the hypervisor loads, when the disk has no boot loader.
-    pub kernel: Option<Kernel>,
-}
-
-/// A kernel that the hypervisor loads.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Kernel {
-    /// Its file.
-    pub file: PathBuf,
-    /// SHA-256 that it must have.
-    pub checksum: Option<String>,
-    /// The initial RAM disk's file.
-    pub initrd: PathBuf,
-    /// SHA-256 that it must have.
-    pub initrd_checksum: Option<String>,
-    /// Its command line.
-    pub command_line: String,
 }
 
 /// Why a request was not done.

@@ -381,7 +381,8 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn judge_info(info: &Value, virtual_bytes: u64) -> Result<(), String> {
+/// Whether what the tool found is what was expected of an image, and nothing beside it.
+pub(super) fn judge_info(info: &Value, virtual_bytes: u64) -> Result<(), String> {
     if info["format"] != "qcow2" {
         return Err("it is not qcow2".into());
     }

@@ -52,6 +52,25 @@ pub mod parsers {
     pub fn qcow2(bytes: &[u8]) -> bool {
         super::qcow2::read(bytes).is_ok_and(|judged| judged.is_ok())
     }
+
+    /// Whether what `qemu-img info` says of an image of one MiB lets it in.
+    pub fn image_info(bytes: &[u8]) -> bool {
+        serde_json::from_slice(bytes).is_ok_and(|info| super::images::judge_info(&info, 1 << 20).is_ok())
+    }
+
+    /// The volume that a guest reads its user data from.
+    pub fn seed(user_data: &str) -> Vec<u8> {
+        let host_key = super::host_key::HostKey::from_seed([7; 32]);
+        let seed = super::seed::Seed {
+            instance_id: "cmp_1".to_owned(),
+            hostname: "web-1",
+            ssh_keys: &[],
+            user_data: Some(user_data),
+            host_key: &host_key,
+            interfaces: &[],
+        };
+        seed.to_iso()
+    }
 }
 
 use self::home::{Home, Record};

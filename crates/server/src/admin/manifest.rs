@@ -1,17 +1,51 @@
-//! The manifest of an image that `scripts/image` makes: which files belong together, and how they boot.
+//! What an image is made from, and the manifest that `scripts/image` writes: which files belong together, and how they boot.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
-
-use super::NewImage;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a manifest at most.
 const BYTES_MAX: u64 = 256 * 1024;
 /// The version of the form that is understood.
 const FORMAT: i64 = 1;
+
+/// A file that becomes an image. Paths are absolute: the server's own folder is another one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NewImage {
+    /// The disk, a qcow2 file.
+    pub file: PathBuf,
+    /// The name by which it is asked for.
+    pub name: String,
+    /// A sentence for people.
+    pub description: String,
+    /// SHA-256 that the disk must have.
+    pub checksum: Option<String>,
+    /// Least memory in MiB.
+    pub min_memory_mib: u32,
+    /// Least root disk in GiB; the disk's own size when not given.
+    pub min_disk_gib: Option<u32>,
+    /// The user to log in as.
+    pub login_user: String,
+    /// What the hypervisor loads, when the disk has no boot loader.
+    pub kernel: Option<Kernel>,
+}
+
+/// A kernel that the hypervisor loads.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Its file.
+    pub file: PathBuf,
+    /// SHA-256 that it must have.
+    pub checksum: Option<String>,
+    /// The initial RAM disk's file.
+    pub initrd: PathBuf,
+    /// SHA-256 that it must have.
+    pub initrd_checksum: Option<String>,
+    /// Its command line.
+    pub command_line: String,
+}
 
 /// What is read of it; it says more, for others.
 #[derive(Deserialize)]
@@ -67,7 +101,7 @@ pub fn read(path: &Path) -> Result<NewImage> {
         bail!("{shown}: the disk must be qcow2");
     }
     let kernel = match (entry("kernel"), entry("initrd")) {
-        (Some(kernel), Some(initrd)) => Some(super::Kernel {
+        (Some(kernel), Some(initrd)) => Some(Kernel {
             file: folder.join(&kernel.path),
             checksum: Some(kernel.sha256.clone()),
             initrd: folder.join(&initrd.path),

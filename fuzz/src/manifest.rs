@@ -1,0 +1,1 @@
+../../crates/server/src/admin/manifest.rs
