@@ -13,9 +13,9 @@ tokio::task_local! {
 /// The target of spans: nothing else has it, so they are off unless somebody asks for them.
 pub const SPANS: &str = "otel";
 
-/// Does `work` as a part of a request.
-pub async fn of<F: Future>(request: RequestId, work: F) -> F::Output {
-    REQUEST.scope(request, work).await
+/// Does `work` as a part of a request. Not an `async fn`, which would have room for `work` twice.
+pub fn of<F: Future>(request: RequestId, work: F) -> impl Future<Output = F::Output> {
+    REQUEST.scope(request, work)
 }
 
 /// The request that the work under way belongs to.

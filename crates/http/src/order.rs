@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,7 +248,9 @@ where
         wait_s: prefers_s,
         ticket: None,
     };
-    let performed = guarded(app, trail.id, endpoint, u64::from(wait_s), perform(call, syntax.key, json)).await;
+    // Boxed before it is handed on, or it would be copied at each step.
+    let performing = Box::pin(perform(call, syntax.key, json));
+    let performed = guarded(app, trail.id, endpoint, u64::from(wait_s), performing).await;
     let performed = performed.inspect_err(|fault| challenge(trail, fault, &parts.headers))?;
     drop(hold);
     Ok(answer(trail, performed))
@@ -380,11 +383,11 @@ async fn guarded(
     id: RequestId,
     endpoint: &'static Endpoint,
     wait_s: u64,
-    performing: impl Future<Output = Result<Performed, Fault>> + Send + 'static,
+    performing: Pin<Box<impl Future<Output = Result<Performed, Fault>> + Send + 'static>>,
 ) -> Result<Performed, Fault> {
     let deadline = app.cloud.clock().sleep(Duration::from_secs(ANSWER_DEADLINE_S + wait_s));
     let caught = if endpoint.is_read() {
-        match select(Box::pin(AssertUnwindSafe(performing).catch_unwind()), deadline).await {
+        match select(AssertUnwindSafe(performing).catch_unwind(), deadline).await {
             Either::Left((caught, _)) => caught.map_err(|_| panicked(endpoint)),
             Either::Right(_) => return Err(too_slow("answer")),
         }

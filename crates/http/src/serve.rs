@@ -89,7 +89,11 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
             if let Some(bad) = heads.judge(&parts) {
                 parts.extensions.insert(bad);
             }
-            async move { Ok::<_, Infallible>(handle(&app, hyper::Request::from_parts(parts, body), peer).await) }
+            // Boxed, because it is some kilobytes that hyper would move about and keep within each connection's own state:
+            // the next request, of whatever connection, finds this memory still in the processor's cache.
+            Box::pin(
+                async move { Ok::<_, Infallible>(handle(&app, hyper::Request::from_parts(parts, body), peer).await) },
+            )
         });
         let watcher = graceful.watcher();
         let builder = builder.clone();
