@@ -67,12 +67,53 @@ impl Timestamp {
 /// RFC 3339, UTC, `Z`, whole seconds (rounded down).
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nearly every time that is shown, and lists show many.
+        if let Ok(secs) = u64::try_from(self.secs())
+            && secs < SHOWN_S_END
+        {
+            let text = shown(secs);
+            // Digits and punctuation are ASCII, so the bytes are UTF-8.
+            return f.write_str(std::str::from_utf8(&text).unwrap_or_default());
+        }
         // A century away from jiff's bounds (years -9999 to 9999), which microseconds in an i64 exceed.
         match jiff::Timestamp::from_second(self.secs()) {
             Ok(t) => write!(f, "{t}"),
             Err(_) => f.write_str("9999-12-31T23:59:59Z"),
         }
     }
+}
+
+/// Seconds of the year 10000 since 1970: from there on a year has more than four digits.
+const SHOWN_S_END: u64 = 253_402_300_800;
+
+/// A time of the years 1970 to 9999. Days become a date by counting from a first of March, so that the leap day comes last:
+/// 146,097 days are 400 years, and five months from March on have 153 days.
+fn shown(secs: u64) -> [u8; 20] {
+    let (days, second) = (secs / 86_400, secs % 86_400);
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + next;
+    let mut text = *b"0000-00-00T00:00:00Z";
+    let parts = [
+        (0, year / 100),
+        (2, year % 100),
+        (5, month),
+        (8, day),
+        (11, second / 3_600),
+        (14, second / 60 % 60),
+        (17, second % 60),
+    ];
+    for (at, part) in parts {
+        // Each part is below 100, so that a digit is below 10.
+        text[at] += u8::try_from(part / 10).unwrap_or(0);
+        text[at + 1] += u8::try_from(part % 10).unwrap_or(0);
+    }
+    text
 }
 
 /// A calendar month in UTC; as a range half open: from its first instant to before the next one's.
@@ -147,6 +188,16 @@ mod tests {
     fn times_are_whole_seconds_in_utc() {
         assert_eq!(Timestamp::from_micros(1_773_829_329_999_999).to_string(), "2026-03-18T10:22:09Z");
         assert_eq!(Timestamp::from_micros(-1).to_string(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn every_day_is_shown_as_the_library_shows_it() {
+        for day in 0..2_932_897_i64 {
+            let secs = day * 86_400 + day * 7_919 % 86_400;
+            assert_eq!(Timestamp::from_secs(secs).to_string(), jiff::Timestamp::from_second(secs).unwrap().to_string());
+        }
+        assert_eq!(Timestamp::from_secs(253_402_300_800 - 1).to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Timestamp::from_secs(253_402_300_800).to_string(), "9999-12-31T23:59:59Z");
     }
 
     #[test]

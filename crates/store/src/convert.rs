@@ -13,7 +13,7 @@ use crate::value::{Row, Value};
 macro_rules! ids {
     ($($id:ty),*) => {$(
         impl From<$id> for Value {
-            fn from(id: $id) -> Self { Value::Text(id.to_string()) }
+            fn from(id: $id) -> Self { Value::Text(id.text()) }
         }
     )*};
 }
