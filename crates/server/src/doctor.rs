@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use nephos_driver::qemu::{self, Verdict};
 use nephos_model::Clock;
+use nephos_store::SqliteOptions;
 use serde_json::{Value, json};
 
 use crate::admin::{self, Request};
@@ -150,7 +151,7 @@ async fn database(config: &Config, dir: Option<&DataDir>, _clock: &dyn Clock, fi
         findings.push(Finding::good("database", "SQLite, made at the first start"));
         return;
     }
-    let opened = installation::open_store(config, file.as_deref()).await;
+    let opened = installation::open_store(config, file.as_deref(), SqliteOptions::default()).await;
     let answered = match &opened {
         Ok(store) => store.ping().await.map_err(anyhow::Error::from),
         Err(e) => Err(anyhow::anyhow!(output::chain(e.as_ref()))),

@@ -65,14 +65,12 @@ pub fn database_name(config: &Config) -> String {
 }
 
 /// Opens the database as it is; its schema may be older, or missing.
-pub async fn open_store(config: &Config, file: Option<&Path>) -> Result<Store> {
+pub async fn open_store(config: &Config, file: Option<&Path>, options: SqliteOptions) -> Result<Store> {
     match (&config.database, file) {
         (Some(url), _) => Store::open_postgres(url.expose(), PostgresOptions::default())
             .await
             .with_context(|| format!("the database {url} can't be used; --database or NEPHOS_DATABASE names another")),
-        (None, Some(file)) => {
-            Store::open_sqlite(file, SqliteOptions::default()).await.context("the database can't be opened")
-        }
+        (None, Some(file)) => Store::open_sqlite(file, options).await.context("the database can't be opened"),
         (None, None) => anyhow::bail!("there is no data folder yet"),
     }
 }
@@ -101,7 +99,9 @@ impl Installation {
         purpose: Purpose,
     ) -> Result<Self> {
         let found_key = dir.master_key(config.master_key_file.as_deref())?;
-        let store = open_store(config, Some(&database_file(dir))).await?;
+        // The data folder's lock keeps every other process away.
+        let options = SqliteOptions { alone: true, ..SqliteOptions::default() };
+        let store = open_store(config, Some(&database_file(dir)), options).await?;
         let migrated = store
             .migrate(nephos_store::MIGRATIONS, clock.now().micros())
             .await

@@ -5,10 +5,10 @@ use nephos_model::event::Actor;
 use nephos_model::id::{AuditId, MemberId, ProjectId};
 use nephos_model::tenant::TenantId;
 
-use crate::batch::Statement;
+use crate::batch::{Shared, Statement};
 use crate::convert::Model;
 use crate::error::Result;
-use crate::sequence::{Content, Numbered};
+use crate::sequence::Content;
 use crate::{Store, params, sql};
 
 sql! {
@@ -85,7 +85,7 @@ pub fn insert(tenant: TenantId, a: NewAudit) -> Statement {
             a.status,
             a.created_at
         ])
-        .numbered(Numbered::Audit)
+        .shared(Shared::Audit)
 }
 
 /// A row that waits for its number: its id, its tenant, and the bytes that the chain covers.

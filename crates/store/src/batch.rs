@@ -4,7 +4,6 @@
 //! statement must change; when it does not hold, the whole batch is undone and the caller gets the guard's [`Miss`].
 
 use crate::error::{Result, StoreError};
-use crate::sequence::Numbered;
 use crate::sql::{PARAMETERS_MAX, Sql};
 use crate::value::Value;
 
@@ -37,6 +36,19 @@ impl Expect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Miss(pub &'static str);
 
+/// What an engine that commits many batches at once may do for all of them together, instead of running the statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shared {
+    /// The row is an event and gets its number. The second parameter is the tenant.
+    Event,
+    /// The row is an audit row, and gets its number and a link of the chain over all parameters. The second is the tenant.
+    Audit,
+    /// Adds to a counter: tenant, noun, scope, by how much.
+    Add,
+    /// Adds to a counter of the empty scope up to a limit: tenant, noun, by how much, limit.
+    Take,
+}
+
 /// A statement with its parameters and its guard.
 #[derive(Debug, Clone)]
 pub struct Statement {
@@ -44,14 +56,14 @@ pub struct Statement {
     pub(crate) params: Vec<Value>,
     pub(crate) expect: Expect,
     pub(crate) miss: Miss,
-    pub(crate) numbered: Option<Numbered>,
+    pub(crate) shared: Option<Shared>,
 }
 
 impl Statement {
-    /// The statement's row gets a number, in its transaction where the engine can.
+    /// What the statement does may be done once for all batches of a transaction, where the engine groups them.
     #[must_use]
-    pub(crate) fn numbered(mut self, kind: Numbered) -> Self {
-        self.numbered = Some(kind);
+    pub(crate) fn shared(mut self, kind: Shared) -> Self {
+        self.shared = Some(kind);
         self
     }
 

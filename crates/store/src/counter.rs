@@ -2,7 +2,7 @@
 
 use nephos_model::tenant::TenantId;
 
-use crate::batch::{Miss, Statement};
+use crate::batch::{Miss, Shared, Statement};
 use crate::error::Result;
 use crate::{Store, params, sql};
 
@@ -31,7 +31,7 @@ sql! {
 
 /// Adds `by` to the number of `noun` in `scope`.
 pub fn add(tenant: TenantId, noun: &'static str, scope: impl Into<String>, by: i64) -> Statement {
-    COUNTER_ADD.bind(params![tenant, noun, scope.into(), by])
+    COUNTER_ADD.bind(params![tenant, noun, scope.into(), by]).shared(Shared::Add)
 }
 
 /// What quotas are counted by; every tenant has each from its beginning.
@@ -53,7 +53,7 @@ pub fn open(tenant: TenantId) -> impl Iterator<Item = Statement> {
 /// Adds `by` to what is used of a quota (one of [`QUOTAS`]), or misses with [`QUOTA`] when more than `limit` would be.
 pub fn take(tenant: TenantId, noun: &'static str, by: i64, limit: i64) -> Statement {
     debug_assert!(QUOTAS.contains(&noun));
-    COUNTER_TAKE.bind(params![tenant, noun, by, limit]).must(1, QUOTA)
+    COUNTER_TAKE.bind(params![tenant, noun, by, limit]).must(1, QUOTA).shared(Shared::Take)
 }
 
 /// Gives `by` back to a quota.

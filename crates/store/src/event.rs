@@ -6,11 +6,10 @@ use nephos_model::id::{EnvironmentId, EventId, ProjectId};
 use nephos_model::page::{Listed, Page};
 use nephos_model::tenant::TenantId;
 
-use crate::batch::Statement;
+use crate::batch::{Shared, Statement};
 use crate::convert::Model;
 use crate::error::Result;
 use crate::list::rows_max;
-use crate::sequence::Numbered;
 use crate::value::Row;
 use crate::{Store, counter, params, sql};
 
@@ -155,7 +154,7 @@ pub fn insert(tenant: TenantId, e: NewEvent) -> Statement {
             e.request_id,
             e.created_at
         ])
-        .numbered(Numbered::Event)
+        .shared(Shared::Event)
 }
 
 fn decode(row: &Row) -> Result<Event> {

@@ -1,7 +1,7 @@
 //! Numbers for events and audit rows, consecutive for each tenant, and the audit rows' hash chain.
 //!
 //! A reader who has seen number n has seen every smaller one. On an engine with one writer that is so when a row gets its
-//! number in the transaction that writes it ([`Inline`]): later numbers commit later. Where transactions overtake each
+//! number in the transaction that writes it (`engine::sqlite::shared`): later numbers commit later. Where transactions overtake each
 //! other, rows wait in tables of their own, and one sequencer at a time numbers those that have committed ([`write`]).
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::convert::Model;
 use crate::error::Result;
 use crate::event::SEQUENCED_AT_ONCE;
 use crate::value::Row;
-use crate::{Sql, Store, Value, counter, params, sql};
+use crate::{Store, Value, counter, params, sql};
 
 /// Somebody else moved the numbers or holds the lease.
 pub const OVERTAKEN: Miss = Miss("overtaken");
@@ -118,7 +118,7 @@ impl Content {
         self.0
     }
 
-    fn of(values: &[Value]) -> Self {
+    pub(crate) fn of(values: &[Value]) -> Self {
         let mut content = Self(Vec::with_capacity(1024));
         for value in values {
             match value {
@@ -141,83 +141,13 @@ pub fn link(before: &[u8], seq: i64, content: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// What kind of number the row of a statement gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Numbered {
-    /// An event's. The second parameter is the tenant.
-    Event,
-    /// An audit row's, with a link of the chain over all parameters. The second is the tenant.
-    Audit,
-}
-
-/// Numbers that are given inside of one transaction, in the order in which its rows are written. Numbers of before are
-/// read once for each tenant, and those of after written once, however many rows there are.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Inline {
-    tenants: Vec<(i64, Numbers, i64)>,
-}
-
-impl Inline {
-    /// The statement that reads a tenant's numbers, unless they are known.
-    pub(crate) fn unknown(&self, statement: &Statement) -> Option<Statement> {
-        let tenant = tenant(statement)?;
-        let known = self.tenants.iter().any(|(known, ..)| *known == tenant);
-        (!known).then(|| crate::event::SEQUENCE_GET.bind(params![tenant]))
-    }
-
-    /// Takes the answer to [`Inline::unknown`].
-    pub(crate) fn learn(&mut self, statement: &Statement, rows: &[Row]) -> Result<()> {
-        if let Some(tenant) = tenant(statement) {
-            self.tenants.push((tenant, rows.first().map_or_else(|| Ok(Numbers::first()), numbers)?, 0));
-        }
-        Ok(())
-    }
-
-    /// What is to be run for a statement whose row is numbered: another text, and the parameters that it has more.
-    pub(crate) fn number(&mut self, statement: &Statement) -> Option<(&'static Sql, Vec<Value>)> {
-        let (kind, tenant) = (statement.numbered?, tenant(statement)?);
-        let (_, numbers, events) = self.tenants.iter_mut().find(|(known, ..)| *known == tenant)?;
-        Some(match kind {
-            Numbered::Event => {
-                numbers.event_seq += 1;
-                *events += 1;
-                (&crate::event::EVENT_APPEND, params![numbers.event_seq])
-            }
-            Numbered::Audit => {
-                numbers.audit_seq += 1;
-                let content = Content::of(&statement.params).finish();
-                numbers.chain = link(&numbers.chain, numbers.audit_seq, &content);
-                (&crate::audit::AUDIT_APPEND, params![numbers.audit_seq, numbers.chain.clone()])
-            }
-        })
-    }
-
-    /// Writes the numbers, before the transaction commits.
-    pub(crate) fn close(self) -> impl Iterator<Item = Statement> {
-        self.tenants.into_iter().flat_map(|(tenant, numbers, events)| {
-            let tenant = TenantId(tenant);
-            let kept =
-                crate::event::SEQUENCE_PUT.bind(params![tenant, numbers.event_seq, numbers.audit_seq, numbers.chain]);
-            [Some(kept), (events > 0).then(|| counter::add(tenant, "event", "", events))].into_iter().flatten()
-        })
-    }
-}
-
-/// The tenant of a numbered statement's row.
-fn tenant(statement: &Statement) -> Option<i64> {
-    match (statement.numbered, statement.params.get(1)) {
-        (Some(_), Some(Value::Int(tenant))) => Some(*tenant),
-        _ => None,
-    }
-}
-
-fn numbers(row: &Row) -> Result<Numbers> {
+pub(crate) fn numbers(row: &Row) -> Result<Numbers> {
     Ok(Numbers { event_seq: row.int(0)?, audit_seq: row.int(1)?, chain: row.blob(2)?.to_vec() })
 }
 
 impl Numbers {
     /// Those of a tenant that has none yet.
-    fn first() -> Self {
+    pub(crate) fn first() -> Self {
         Self { event_seq: 0, audit_seq: 0, chain: vec![0; 32] }
     }
 }

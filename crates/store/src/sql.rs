@@ -41,6 +41,8 @@ pub(crate) struct Shape {
     pub(crate) parameters: usize,
     /// The statement answers rows of its own.
     pub(crate) returns: bool,
+    /// The statement names a table that is written once for all batches of a transaction.
+    pub(crate) names_shared: bool,
 }
 
 #[doc(hidden)]
@@ -61,13 +63,7 @@ impl Sql {
 
     /// The statement with its parameters, `$1` first.
     pub fn bind(&'static self, params: impl Into<Vec<Value>>) -> Statement {
-        Statement {
-            sql: self,
-            params: params.into(),
-            expect: Expect::Any,
-            miss: crate::batch::Miss(""),
-            numbered: None,
-        }
+        Statement { sql: self, params: params.into(), expect: Expect::Any, miss: crate::batch::Miss(""), shared: None }
     }
 
     /// How many values must be bound: the highest placeholder number.
@@ -169,9 +165,14 @@ impl Shape {
             .is_some_and(|word| ["SELECT", "VALUES", "EXPLAIN"].iter().any(|known| word.eq_ignore_ascii_case(known)));
         let writes = words.iter().any(|word| is_write(word));
         let returning = words.iter().any(|word| word.eq_ignore_ascii_case("RETURNING"));
-        Self { parameters: order.iter().copied().max().unwrap_or(0), returns: reads || returning || !writes, order }
+        let names_shared = words.iter().any(|word| SHARED.iter().any(|table| word.eq_ignore_ascii_case(table)));
+        let parameters = order.iter().copied().max().unwrap_or(0);
+        Self { parameters, returns: reads || returning || !writes, names_shared, order }
     }
 }
+
+/// Tables that [`crate::batch::Shared`] is about.
+const SHARED: [&str; 4] = ["counters", "events", "audit_log", "sequences"];
 
 fn is_write(word: &str) -> bool {
     ["INSERT", "UPDATE", "DELETE"].iter().any(|known| word.eq_ignore_ascii_case(known))
@@ -282,7 +283,8 @@ mod tests {
     fn shape_sees_placeholders_outside_of_quotes_and_comments() {
         let shape =
             Shape::of("UPDATE t SET a = $10, b = '$3' -- $4\n WHERE c = $2 /* $5 */ AND d = $10 AND \"e$6\" = $1");
-        assert_eq!(shape, Shape { order: vec![10, 2, 1], parameters: 10, returns: false });
+        assert_eq!(shape, Shape { order: vec![10, 2, 1], parameters: 10, returns: false, names_shared: false });
+        assert!(Shape::of("SELECT value FROM Counters").names_shared);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -16,15 +18,15 @@ use crate::value::{BlockBuilder, Cell, Row, Value};
 
 /// Prepared statements that a connection keeps; more than the program has.
 const STATEMENTS_CACHED_MAX: usize = 512;
-/// The log is folded back into the database file after this many pages, unless a quiet moment comes before. Many, since a
-/// page that was written often is folded once.
-const CHECKPOINT_PAGES: u32 = 16_000;
 /// What a log file is cut down to after it was folded back, in bytes.
 const LOG_KEPT_BYTES: u32 = 64 * 1024 * 1024;
 
-pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connection> {
+/// How many pages the log has, as the last commit left it.
+pub(super) type LogPages = Arc<AtomicU32>;
+
+pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<(Connection, LogPages)> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(|error| fault::on_open(path, error))?;
     if connection.is_readonly(MAIN_DB).map_err(|error| fault::on_open(path, error))? {
         // SQLite opens a file that may not be written for reading only, without a word.
         return Err(fault::read_only(path));
@@ -41,7 +43,6 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
     // WAL is persistent, so only a write proves that this directory can be written at all. Nothing is changed by it.
     let settings = format!(
         "PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};
          PRAGMA journal_size_limit = {LOG_KEPT_BYTES};
          BEGIN IMMEDIATE; ROLLBACK;"
     );
@@ -49,7 +50,15 @@ pub(super) fn open_writer(path: &Path, options: &SqliteOptions) -> Result<Connec
     if options.size_max_bytes > 0 {
         limit_size(&connection, options.size_max_bytes).map_err(|error| fault::on_open(path, error))?;
     }
-    Ok(connection)
+    let log = LogPages::default();
+    let pages = Arc::clone(&log);
+    // In the place of SQLite's own, which folds the log within a commit, while its callers wait.
+    let told = move |_: &mut rusqlite::hooks::Wal, count: i32| {
+        pages.store(count.unsigned_abs(), Ordering::Relaxed);
+        Ok(())
+    };
+    connection.wal_hook(Some(told)).map_err(|error| fault::on_open(path, error))?;
+    Ok((connection, log))
 }
 
 fn limit_size(connection: &Connection, bytes: u64) -> rusqlite::Result<()> {
@@ -100,11 +109,16 @@ pub(super) fn run(connection: &Connection, statement: &Statement) -> Result<Outc
 pub(super) struct Prepared<'c> {
     connection: &'c Connection,
     known: Vec<Option<rusqlite::Statement<'c>>>,
+    /// Inserts of several rows: the place of the statement that inserts one, and how many.
+    many: Vec<(usize, usize, rusqlite::Statement<'c>)>,
 }
+
+/// How many rows are inserted at once: as many times the first as there are, and so on.
+const INSERTED_AT_ONCE: [usize; 3] = [16, 4, 1];
 
 impl<'c> Prepared<'c> {
     pub(super) fn new(connection: &'c Connection) -> Self {
-        Self { connection, known: Vec::new() }
+        Self { connection, known: Vec::new(), many: Vec::new() }
     }
 
     pub(super) fn connection(&self) -> &'c Connection {
@@ -128,6 +142,53 @@ impl<'c> Prepared<'c> {
         };
         step(prepared, sql, params, more)
     }
+
+    /// Inserts rows with a statement that inserts one, its parameters numbered as they stand. Each row is in two parts.
+    pub(super) fn insert(
+        &mut self,
+        sql: &'static Sql,
+        mut rows: &[(&[Value], &[Value])],
+    ) -> Result<(), rusqlite::Error> {
+        for count in INSERTED_AT_ONCE {
+            while rows.len() >= count {
+                let (some, rest) = rows.split_at(count);
+                let prepared = self.inserting(sql, count)?;
+                let values = some.iter().flat_map(|(params, more)| params.iter().chain(*more));
+                for (place, value) in values.enumerate() {
+                    bind(prepared, place + 1, Some(value))?;
+                }
+                prepared.raw_execute()?;
+                rows = rest;
+            }
+        }
+        Ok(())
+    }
+
+    fn inserting(&mut self, sql: &'static Sql, count: usize) -> Result<&mut rusqlite::Statement<'c>, rusqlite::Error> {
+        let place = sql.place();
+        let known = self.many.iter().position(|(known, rows, _)| (*known, *rows) == (place, count));
+        let found = if let Some(found) = known {
+            found
+        } else {
+            let head = sql.text.split_once("VALUES").map_or(sql.text, |(head, _)| head);
+            // Whoever inserts so gives up the transaction when a row can't be: no need to keep what each page held before.
+            let head = head.replacen("INSERT INTO", "INSERT OR FAIL INTO", 1);
+            let row = format!("({})", vec!["?"; sql.shape().parameters].join(", "));
+            let text = format!("{head} VALUES {}", vec![row; count].join(", "));
+            self.many.push((place, count, self.connection.prepare(&text)?));
+            self.many.len() - 1
+        };
+        Ok(&mut self.many[found].2)
+    }
+}
+
+fn bind(prepared: &mut rusqlite::Statement<'_>, place: usize, value: Option<&Value>) -> Result<(), rusqlite::Error> {
+    match value {
+        Some(Value::Int(value)) => prepared.raw_bind_parameter(place, value),
+        Some(Value::Text(text)) => prepared.raw_bind_parameter(place, text),
+        Some(Value::Blob(bytes)) => prepared.raw_bind_parameter(place, bytes),
+        Some(Value::Null) | None => prepared.raw_bind_parameter(place, rusqlite::types::Null),
+    }
 }
 
 fn step(
@@ -139,12 +200,7 @@ fn step(
     // SQLite numbers parameters by first use in the text, so `$10` before `$1` is number 1: bind by the name's number.
     for (place, number) in sql.shape().order.iter().enumerate() {
         let value = params.get(number - 1).or_else(|| more.get((number - 1).checked_sub(params.len())?));
-        match value {
-            Some(Value::Int(value)) => prepared.raw_bind_parameter(place + 1, value)?,
-            Some(Value::Text(text)) => prepared.raw_bind_parameter(place + 1, text)?,
-            Some(Value::Blob(bytes)) => prepared.raw_bind_parameter(place + 1, bytes)?,
-            Some(Value::Null) | None => prepared.raw_bind_parameter(place + 1, rusqlite::types::Null)?,
-        }
+        bind(prepared, place + 1, value)?;
     }
     let columns = prepared.column_count();
     if columns == 0 {

@@ -15,6 +15,7 @@
 mod connection;
 mod fault;
 mod reader;
+mod shared;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -58,6 +59,9 @@ pub struct SqliteOptions {
     pub mmap_bytes: u64,
     /// Largest size of the database file in bytes; 0 for no limit but the disk's.
     pub size_max_bytes: u64,
+    /// Whether nobody else writes to the file, no other process and no other store: a read then may keep its snapshot
+    /// until this store writes.
+    pub alone: bool,
 }
 
 impl Default for SqliteOptions {
@@ -74,6 +78,7 @@ impl Default for SqliteOptions {
             writer_cache_kib: 16 * 1024,
             mmap_bytes: 0,
             size_max_bytes: 0,
+            alone: false,
         }
     }
 }
@@ -88,7 +93,7 @@ struct Inner {
     path: PathBuf,
     writes: Arc<Queue<writer::Job>>,
     reads: Arc<Queue<reader::Job>>,
-    direct: reader::Direct,
+    direct: Arc<reader::Direct>,
     counters: Arc<Counters>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -103,11 +108,11 @@ impl Drop for Inner {
 impl Sqlite {
     /// Opens or creates the database. Blocking work, so it belongs on a blocking thread.
     pub(crate) fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
-        let writer = connection::open_writer(path, options)?;
+        let (writer, log) = connection::open_writer(path, options)?;
         let counters = Arc::new(Counters::default());
         let writes = Arc::new(Queue::new(options.write_queue.max(1)));
         let reads = Arc::new(Queue::new(options.read_queue.max(1)));
-        let direct = reader::Direct::open(path, options)?;
+        let direct = Arc::new(reader::Direct::open(path, options)?);
         let mut threads = Vec::new();
         for number in 0..options.readers.max(1) {
             let connection = connection::open_reader(path, options)?;
@@ -115,8 +120,9 @@ impl Sqlite {
             threads.push(spawn(&format!("store-reader-{number}"), move || reader::run(&connection, &reads))?);
         }
         {
-            let (writes, counters, group_max) = (Arc::clone(&writes), Arc::clone(&counters), options.group_max.max(1));
-            threads.push(spawn("store-writer", move || writer::run(writer, &writes, &counters, group_max))?);
+            let (queue, counters, direct) = (Arc::clone(&writes), Arc::clone(&counters), Arc::clone(&direct));
+            let around = writer::Around { queue, counters, direct, log, group_max: options.group_max.max(1) };
+            threads.push(spawn("store-writer", move || writer::run(writer, &around))?);
         }
         let threads = Mutex::new(threads);
         Ok(Self { inner: Arc::new(Inner { path: path.to_owned(), writes, reads, direct, counters, threads }) })
@@ -170,9 +176,12 @@ impl Sqlite {
         work: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        let direct = Arc::clone(&self.inner.direct);
         self.submit(writer::Job::Run(Box::new(move |connection| {
+            let done = work(connection);
+            direct.committed();
             // The caller may be gone; the work is done all the same.
-            let _ = reply.send(work(connection));
+            let _ = reply.send(done);
         })))?;
         answer.await.unwrap_or_else(|_| Err(lost()))
     }
@@ -183,9 +192,10 @@ impl Sqlite {
 
     /// Finishes what is queued, refuses what comes later, and folds the log into the database file.
     pub(crate) async fn close(&self) {
+        // The snapshots first: the writer's last act is to fold the log.
+        self.inner.direct.close();
         self.inner.writes.close();
         self.inner.reads.close();
-        self.inner.direct.close();
         let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let joined =
             tokio::task::spawn_blocking(move || threads.into_iter().map(JoinHandle::join).all(|end| end.is_ok()));

@@ -3,10 +3,15 @@
 //! A 20-row list takes about as long as waking another thread does, so the hop is only taken for statements that turn
 //! out to be long: a budget of virtual machine steps stops them, and a reader thread starts them again. Reading has no
 //! effects, so starting again is safe. Such a statement then goes straight to the threads for its next runs.
+//!
+//! Where nobody else writes the file, a connection on the callers' threads keeps its snapshot from one read to the next, as
+//! long as it is the newest: beginning and ending one are two locks on the log, which cost as much as reading a row. The
+//! writer says when there is a newer one, before anybody is told of the commit, and ends snapshots that nobody uses, which
+//! would keep the log from beginning anew.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use rusqlite::Connection;
 use tokio::sync::oneshot;
@@ -50,12 +55,43 @@ pub(super) struct Direct {
     next: AtomicU32,
     closed: AtomicBool,
     looks: u32,
+    /// Whether connections keep their snapshots.
+    keeps: bool,
+    /// Which commit of this process was the last.
+    newest: AtomicU64,
 }
 
 struct Slot {
     connection: Connection,
     looks_left: Arc<AtomicU32>,
+    /// The commit that the snapshot under way has, at least.
+    snapshot: Option<u64>,
 }
+
+impl Slot {
+    /// Runs the statements on a snapshot that has the commit `newest`, and keeps it.
+    fn read(&mut self, statements: &[Statement], newest: u64) -> Result<Vec<Vec<Row>>, Failure> {
+        if self.snapshot != Some(newest) {
+            self.end()?;
+            execute(&self.connection, "BEGIN DEFERRED")?;
+            self.snapshot = Some(newest);
+        }
+        let read = statements.iter().map(|statement| row(&self.connection, statement)).collect();
+        if matches!(&read, Err((_, error)) if !fault::is_interrupted(error)) {
+            self.end()?;
+        }
+        read
+    }
+
+    /// Ends the snapshot.
+    fn end(&mut self) -> Result<(), Failure> {
+        self.snapshot = None;
+        if self.connection.is_autocommit() { Ok(()) } else { execute(&self.connection, "ROLLBACK") }
+    }
+}
+
+/// The name of a statement, and why it failed.
+type Failure = (&'static str, rusqlite::Error);
 
 impl Direct {
     pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<Self> {
@@ -71,15 +107,35 @@ impl Direct {
                 connection
                     .progress_handler(i32::try_from(STEPS_PER_LOOK).unwrap_or(i32::MAX), Some(spent))
                     .map_err(|error| fault::on_open(path, error))?;
-                Ok(Mutex::new(Slot { connection, looks_left }))
+                Ok(Mutex::new(Slot { connection, looks_left, snapshot: None }))
             })
             .collect::<Result<_>>()?;
         let looks = options.direct_steps.div_ceil(STEPS_PER_LOOK);
-        Ok(Self { slots, next: AtomicU32::new(0), closed: AtomicBool::new(false), looks })
+        let (next, closed, newest) = (AtomicU32::new(0), AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Self { slots, next, closed, looks, keeps: options.alone, newest })
     }
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Relaxed);
+        for slot in &self.slots {
+            // A read under way ends soon: it has its budget.
+            end(&mut slot.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Something was committed: from now on every read sees it. Before anybody is told of it.
+    pub(super) fn committed(&self) {
+        self.newest.fetch_add(1, Ordering::Release);
+        self.release();
+    }
+
+    /// Ends the snapshots that nobody uses just now.
+    pub(super) fn release(&self) {
+        for slot in &self.slots {
+            if let Ok(mut slot) = slot.try_lock() {
+                end(&mut slot);
+            }
+        }
     }
 
     /// Runs the statements here and now, or answers `None` when a reader thread should.
@@ -90,8 +146,10 @@ impl Direct {
         if statements.iter().any(|statement| statement.sql.is_heavy()) {
             return None;
         }
+        // Before the snapshot: one that is begun later may have more, never less.
+        let newest = self.newest.load(Ordering::Acquire);
         let first = self.next.fetch_add(1, Ordering::Relaxed) as usize;
-        let slot = (0..self.slots.len()).find_map(|offset| {
+        let mut slot = (0..self.slots.len()).find_map(|offset| {
             match self.slots[(first + offset) % self.slots.len()].try_lock() {
                 Ok(slot) => Some(slot),
                 // A reader has no state between statements that a panic could have broken: it only answers reads.
@@ -100,7 +158,8 @@ impl Direct {
             }
         })?;
         slot.looks_left.store(self.looks, Ordering::Relaxed);
-        match read(&slot.connection, statements) {
+        let read = if self.keeps { slot.read(statements, newest) } else { read(&slot.connection, statements) };
+        match read {
             Ok(rows) => Some(Ok(rows)),
             Err((name, error)) if fault::is_interrupted(&error) => {
                 statements.iter().filter(|statement| statement.sql.name == name).for_each(|statement| {
@@ -113,22 +172,34 @@ impl Direct {
     }
 }
 
-/// Runs all statements on one snapshot.
-fn read(connection: &Connection, statements: &[Statement]) -> Result<Vec<Vec<Row>>, (&'static str, rusqlite::Error)> {
-    let run = |statement: &Statement| {
-        connection::run(connection, statement).map(|outcome| outcome.rows).map_err(|error| (statement.sql.name, error))
-    };
-    if let [statement] = statements {
-        return run(statement).map(|rows| vec![rows]);
-    }
-    let execute = |text: &str| connection.prepare_cached(text)?.execute([]).map(|_| ());
-    execute("BEGIN DEFERRED").map_err(|error| ("BEGIN", error))?;
-    let rows = statements.iter().map(run).collect();
-    // An interrupted transaction of reads may have ended by itself.
-    if !connection.is_autocommit()
-        && let Err(error) = execute("ROLLBACK")
+/// Ends a snapshot; when that fails, the next read on it does, and is told why.
+fn end(slot: &mut Slot) {
+    if slot.snapshot.is_some()
+        && let Err((statement, error)) = slot.end()
     {
-        return Err(("ROLLBACK", error));
+        tracing::warn!(%error, statement, "a snapshot could not be ended");
+    }
+}
+
+fn row(connection: &Connection, statement: &Statement) -> Result<Vec<Row>, Failure> {
+    connection::run(connection, statement).map(|outcome| outcome.rows).map_err(|error| (statement.sql.name, error))
+}
+
+fn execute(connection: &Connection, text: &'static str) -> Result<(), Failure> {
+    let run = || connection.prepare_cached(text)?.execute([]).map(|_| ());
+    run().map_err(|error| (text, error))
+}
+
+/// Runs all statements on one snapshot of their own.
+fn read(connection: &Connection, statements: &[Statement]) -> Result<Vec<Vec<Row>>, Failure> {
+    if let [statement] = statements {
+        return row(connection, statement).map(|rows| vec![rows]);
+    }
+    execute(connection, "BEGIN DEFERRED")?;
+    let rows = statements.iter().map(|statement| row(connection, statement)).collect();
+    // An interrupted transaction of reads may have ended by itself.
+    if !connection.is_autocommit() {
+        execute(connection, "ROLLBACK")?;
     }
     rows
 }

@@ -3,6 +3,8 @@
 //! Who is on the way is told by the group before: those whom it answered and those who came meanwhile. A caller that is
 //! alone waits for nobody. So does the first one after a pause.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, ffi};
@@ -10,12 +12,13 @@ use tokio::sync::oneshot;
 
 use super::super::Counters;
 use super::super::queue::{Popped, Queue};
-use super::connection::Prepared;
+use super::connection::{LogPages, Outcome, Prepared};
 use super::fault;
+use super::reader::Direct;
+use super::shared::Held;
 use crate::Sql;
 use crate::batch::Statement;
 use crate::error::{Result, StoreError};
-use crate::sequence::Inline;
 use crate::value::Row;
 
 type Answer = Result<Vec<Vec<Row>>>;
@@ -42,6 +45,9 @@ const FORGET_MS: u64 = 5;
 const FOLD_MS: u64 = 1_000;
 /// Batches since the last time for which that is worth while.
 const FOLD_BATCHES_MIN: u64 = 256;
+/// The log is folded back into the database file after this many pages, unless a quiet moment comes before. Many, since a
+/// page that was written often is folded once.
+const FOLD_PAGES: u32 = 16_000;
 
 static BEGIN: Sql = Sql::declared("BEGIN", "BEGIN IMMEDIATE", false);
 static COMMIT: Sql = Sql::declared("COMMIT", "COMMIT", false);
@@ -52,12 +58,21 @@ static RELEASE: Sql = Sql::declared("RELEASE", "RELEASE batch", false);
 
 type Group = Vec<(Vec<Statement>, oneshot::Sender<Answer>)>;
 
+/// What the writer works with beside its connection.
+pub(super) struct Around {
+    pub(super) queue: Arc<Queue<Job>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) direct: Arc<Direct>,
+    pub(super) log: LogPages,
+    pub(super) group_max: usize,
+}
+
 /// Runs until the queue is closed and empty.
-pub(super) fn run(mut connection: Connection, queue: &Queue<Job>, counters: &Counters, group_max: usize) {
+pub(super) fn run(mut connection: Connection, around: &Around) {
     let mut kept = Kept { careful: 0, expected: 1, unfolded: 0, jobs: Vec::new() };
     loop {
         let prepared = Prepared::new(&connection);
-        let mut writer = Writer { prepared, queue, counters, group_max, kept: &mut kept, work: None };
+        let mut writer = Writer { prepared, around, kept: &mut kept, work: None };
         let Some(work) = writer.groups() else { break };
         drop(writer);
         work(&mut connection);
@@ -92,9 +107,7 @@ struct Kept {
 
 struct Writer<'a> {
     prepared: Prepared<'a>,
-    queue: &'a Queue<Job>,
-    counters: &'a Counters,
-    group_max: usize,
+    around: &'a Around,
     kept: &'a mut Kept,
     /// Work that waits for the end of the group. While there is some, no more batches join.
     work: Option<Work>,
@@ -131,14 +144,19 @@ impl Writer<'_> {
 
     /// Waits for jobs. False when there will be none.
     fn wait(&mut self) -> bool {
-        let mut popped = self.queue.pop_within(&mut self.kept.jobs, self.group_max, Duration::from_millis(FORGET_MS));
+        let mut popped =
+            self.around.queue.pop_within(&mut self.kept.jobs, self.around.group_max, Duration::from_millis(FORGET_MS));
         if popped == Popped::None {
             self.kept.expected = 1;
-            popped = self.queue.pop_within(&mut self.kept.jobs, self.group_max, Duration::from_millis(FOLD_MS));
+            popped = self.around.queue.pop_within(
+                &mut self.kept.jobs,
+                self.around.group_max,
+                Duration::from_millis(FOLD_MS),
+            );
         }
         if popped == Popped::None {
             self.fold();
-            return self.queue.pop_into(&mut self.kept.jobs, self.group_max);
+            return self.around.queue.pop_into(&mut self.kept.jobs, self.around.group_max);
         }
         popped == Popped::Some
     }
@@ -149,12 +167,24 @@ impl Writer<'_> {
             return;
         }
         self.kept.unfolded = 0;
-        for pragma in ["PRAGMA wal_checkpoint(PASSIVE)", "PRAGMA shrink_memory"] {
-            let done = self.prepared.connection().query_row(pragma, [], |_| Ok(())).optional();
-            if let Err(error) = done {
-                tracing::warn!(%error, pragma, "the log could not be folded into the database now");
-            }
+        self.fold_log();
+        if let Err(error) = self.ask("PRAGMA shrink_memory") {
+            tracing::warn!(%error, "cached pages could not be let go");
         }
+    }
+
+    /// Folds the log into the database. Nobody waits for it but those whose batches come meanwhile.
+    fn fold_log(&mut self) {
+        // A snapshot keeps the log from being folded beyond it, and one that was begun before the end, from beginning anew.
+        self.around.direct.release();
+        if let Err(error) = self.ask("PRAGMA wal_checkpoint(PASSIVE)") {
+            tracing::warn!(%error, "the log could not be folded into the database now");
+        }
+        self.around.direct.release();
+    }
+
+    fn ask(&self, pragma: &str) -> rusqlite::Result<Option<()>> {
+        self.prepared.connection().query_row(pragma, [], |_| Ok(())).optional()
     }
 
     /// Moves the batches among the jobs to the group, up to the first other work.
@@ -175,14 +205,14 @@ impl Writer<'_> {
 
     /// Batches that have come while the group was run join it, or else those that are expected and come in time.
     fn join(&mut self, group: &mut Group) {
-        if self.work.is_some() || group.len() >= self.group_max {
+        if self.work.is_some() || group.len() >= self.around.group_max {
             return;
         }
         // Waking up for each would cost as much as running it; waiting for all would leave the work to the end.
         let missing = self.kept.expected.saturating_sub(group.len());
         let wanted = missing.div_ceil(2).min(JOIN_AT_ONCE);
-        let room = self.group_max - group.len();
-        self.queue.gather(&mut self.kept.jobs, room, wanted, Duration::from_micros(LINGER_US));
+        let room = self.around.group_max - group.len();
+        self.around.queue.gather(&mut self.kept.jobs, room, wanted, Duration::from_micros(LINGER_US));
         self.sort_jobs(group);
     }
 
@@ -201,7 +231,7 @@ impl Writer<'_> {
             ended = self.transaction(&mut group, &mut answers, true);
         }
         // Those who are answered now are likely to come again, and others wait already.
-        self.kept.expected = (group.len() + self.queue.len()).min(self.group_max);
+        self.kept.expected = (group.len() + self.around.queue.len()).min(self.around.group_max);
         let failure = match ended {
             Ok(()) => None,
             Err(Stop::Failed(error)) => Some(error),
@@ -211,14 +241,18 @@ impl Writer<'_> {
         let Some(failure) = failure else {
             let done = answers.iter().filter(|answer| answer.is_ok()).count() as u64;
             self.kept.unfolded += done;
-            Counters::add(&self.counters.batches, done);
-            Counters::add(&self.counters.commits, u64::from(done > 0));
+            Counters::add(&self.around.counters.batches, done);
+            Counters::add(&self.around.counters.commits, u64::from(done > 0));
             if done > 0 {
-                self.counters.groups.record(done);
+                self.around.counters.groups.record(done);
             }
+            self.around.direct.committed();
             for (answer, (_, reply)) in answers.into_iter().zip(group) {
                 // Nobody may be waiting any more; what was done stays done.
                 let _ = reply.send(answer);
+            }
+            if self.around.log.load(Ordering::Relaxed) >= FOLD_PAGES {
+                self.fold_log();
             }
             return;
         };
@@ -238,13 +272,13 @@ impl Writer<'_> {
     /// first run without; `careful` gives each batch its own.
     fn transaction(&mut self, group: &mut Group, answers: &mut Vec<Answer>, careful: bool) -> Result<(), Stop> {
         self.execute(&BEGIN)?;
-        let mut numbers = Inline::default();
+        let mut held = Held::default();
         loop {
-            for (statements, _) in group.iter().skip(answers.len()) {
+            for batch in answers.len()..group.len() {
                 let (answer, changed) = if careful {
-                    (self.run_batch(statements, &mut numbers)?, false)
+                    (self.run_batch(group, batch, &mut held)?, false)
                 } else {
-                    self.run_statements(statements, &mut numbers)?
+                    self.run_statements(group, batch, &mut held)?
                 };
                 let undo = answer.is_err() && changed;
                 if undo && group.len() > 1 {
@@ -262,9 +296,7 @@ impl Writer<'_> {
             }
         }
         if answers.iter().any(Result::is_ok) {
-            for statement in numbers.close() {
-                self.prepared.run(statement.sql, &statement.params, &[])?;
-            }
+            self.write_held(group, &mut held)?;
             self.execute(&COMMIT)?;
         } else {
             self.execute(&ROLLBACK)?;
@@ -272,45 +304,75 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Writes what was held back.
+    fn write_held(&mut self, group: &Group, held: &mut Held) -> Result<(), rusqlite::Error> {
+        let rows = std::mem::take(&mut held.rows);
+        // Rows of one table after those of another, each in their order.
+        for sql in [&crate::event::EVENT_APPEND, &crate::audit::AUDIT_APPEND] {
+            let own = rows.iter().filter(|row| std::ptr::eq(row.sql, sql));
+            let own = own.map(|row| (&*group[row.batch].0[row.statement].params, &*row.more)).collect::<Vec<_>>();
+            self.prepared.insert(sql, &own)?;
+        }
+        for statement in held.counters().into_iter().chain(held.numbers()) {
+            self.prepared.run(statement.sql, &statement.params, &[])?;
+        }
+        Ok(())
+    }
+
     /// Runs one batch inside the group's transaction, under a savepoint. The outer error means that the transaction
     /// itself is gone or unsafe.
-    fn run_batch(&mut self, statements: &[Statement], numbers: &mut Inline) -> Result<Answer, rusqlite::Error> {
+    fn run_batch(&mut self, group: &Group, batch: usize, held: &mut Held) -> Result<Answer, rusqlite::Error> {
+        // What other batches hold back must not be written under this one's savepoint, and undone with it.
+        if group[batch].0.iter().any(Held::must_be_written_before) {
+            self.write_held(group, held)?;
+        }
         self.execute(&SAVEPOINT)?;
-        let before = numbers.clone();
-        let (answer, _) = self.run_statements(statements, numbers)?;
+        let before = held.mark();
+        let (answer, _) = self.run_statements(group, batch, held)?;
         if answer.is_err() {
             self.execute(&UNDO)?;
-            *numbers = before;
+            held.undo(before);
         }
         self.execute(&RELEASE)?;
         Ok(answer)
+    }
+
+    /// Holds a statement back, and tells how many rows it changes; or writes what it may ask for, and it is to be run.
+    fn hold(
+        &mut self,
+        group: &Group,
+        (batch, number): (usize, usize),
+        held: &mut Held,
+    ) -> Result<Option<u64>, rusqlite::Error> {
+        let statement = &group[batch].0[number];
+        if let Some(question) = held.unknown(statement) {
+            let answer = self.prepared.run(question.sql, &question.params, &[])?;
+            held.learn(statement, &answer.rows).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))?;
+        }
+        let count = held.hold(statement, batch, number);
+        if count.is_none() && Held::must_be_written_before(statement) {
+            self.write_held(group, held)?;
+        }
+        Ok(count)
     }
 
     /// Runs the statements and their guards, and tells whether rows may have been changed. The outer error is the same
     /// as for [`Writer::run_batch`].
     fn run_statements(
         &mut self,
-        statements: &[Statement],
-        numbers: &mut Inline,
+        group: &Group,
+        batch: usize,
+        held: &mut Held,
     ) -> Result<(Answer, bool), rusqlite::Error> {
+        let statements = &group[batch].0;
         let mut rows = Vec::with_capacity(statements.len());
         let mut changed = false;
-        for statement in statements {
+        for (number, statement) in statements.iter().enumerate() {
             let name = statement.sql.name;
-            let outcome = match numbers.unknown(statement) {
-                None => Ok(()),
-                Some(question) => self
-                    .prepared
-                    .run(question.sql, &question.params, &[])
-                    .map(|outcome| outcome.rows)
-                    .and_then(|rows| {
-                        numbers.learn(statement, &rows).map_err(|e| rusqlite::Error::ToSqlConversionFailure(e.into()))
-                    }),
-            }
-            .and_then(|()| match numbers.number(statement) {
+            let outcome = match self.hold(group, (batch, number), held)? {
+                Some(count) => Ok(Outcome { rows: Vec::new(), count }),
                 None => self.prepared.run(statement.sql, &statement.params, &[]),
-                Some((sql, more)) => self.prepared.run(sql, &statement.params, &more),
-            });
+            };
             match outcome {
                 Ok(outcome) => {
                     changed |= outcome.count > 0;
@@ -321,8 +383,7 @@ impl Writer<'_> {
                 }
                 // SQLite gives up the whole transaction when the disk is full or fails.
                 Err(error) if self.prepared.connection().is_autocommit() => return Err(error),
-                // Numbers may have been given to rows that were not written.
-                Err(error) => return Ok((Err(fault::on_run(name, error)), changed || statement.numbered.is_some())),
+                Err(error) => return Ok((Err(fault::on_run(name, error)), changed)),
             }
         }
         Ok((Ok(rows), changed))
