@@ -31,13 +31,24 @@ pub(super) struct Place {
     pub(super) more: Vec<Value>,
 }
 
+/// What is known of a row of the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// It was not asked for.
+    Unasked,
+    /// There is none.
+    Absent,
+    /// This.
+    Value(i64),
+}
+
 /// A counter of a tenant with an empty scope.
 #[derive(Debug, Clone)]
 struct Counter {
     tenant: i64,
     noun: String,
-    /// What the database holds, once that was asked.
-    found: Option<Option<i64>>,
+    /// What the database holds.
+    found: Found,
     /// What is to be added, when there is something.
     by: Option<i64>,
 }
@@ -72,7 +83,7 @@ impl Held {
             }
             Shared::Take => {
                 let (tenant, noun) = (int(statement, 0)?, text(statement, 1)?);
-                let known = self.counter(tenant, noun).found.is_some();
+                let known = self.counter(tenant, noun).found != Found::Unasked;
                 (!known).then(|| counter::COUNTER_GET.bind(params![tenant, noun, ""]))
             }
             Shared::Add => None,
@@ -89,7 +100,10 @@ impl Held {
             }
             Some(Shared::Take) => {
                 if let (Some(tenant), Some(noun)) = (int(statement, 0), text(statement, 1)) {
-                    self.counter(tenant, noun).found = Some(rows.first().map(|row| row.int(0)).transpose()?);
+                    self.counter(tenant, noun).found = match rows.first() {
+                        Some(row) => Found::Value(row.int(0)?),
+                        None => Found::Absent,
+                    };
                 }
             }
             Some(Shared::Add) | None => {}
@@ -119,7 +133,7 @@ impl Held {
             Shared::Add => {
                 let (tenant, noun, by) = (int(statement, 0)?, text(statement, 1)?, int(statement, 3)?);
                 // A counter of something else than the tenant is rarely changed twice.
-                if text(statement, 2)? != "" {
+                if !text(statement, 2)?.is_empty() {
                     return None;
                 }
                 let counter = self.counter(tenant, noun);
@@ -130,7 +144,11 @@ impl Held {
                 let (tenant, noun, by, limit) =
                     (int(statement, 0)?, text(statement, 1)?, int(statement, 2)?, int(statement, 3)?);
                 let counter = self.counter(tenant, noun);
-                let Some(found) = counter.found? else { return Some(0) };
+                let found = match counter.found {
+                    Found::Unasked => return None,
+                    Found::Absent => return Some(0),
+                    Found::Value(found) => found,
+                };
                 let sum = counter.by.unwrap_or(0).checked_add(by)?;
                 if found.checked_add(sum)? > limit {
                     return Some(0);
@@ -173,7 +191,7 @@ impl Held {
 
     fn counter(&mut self, tenant: i64, noun: &str) -> &mut Counter {
         let place = self.counters.iter().position(|c| c.tenant == tenant && c.noun == noun).unwrap_or_else(|| {
-            self.counters.push(Counter { tenant, noun: noun.to_owned(), found: None, by: None });
+            self.counters.push(Counter { tenant, noun: noun.to_owned(), found: Found::Unasked, by: None });
             self.counters.len() - 1
         });
         &mut self.counters[place]
