@@ -14,6 +14,8 @@ use crate::error::Result;
 use crate::value::Row;
 use crate::{Store, params, sql};
 
+/// Greater than every id.
+const LAST_ID: &str = "mail_~";
 /// Somebody else has the letter in hand, or it has ended.
 pub const TAKEN: Miss = Miss("letter taken");
 
@@ -32,7 +34,7 @@ sql! {
     indexed pub MAIL_DUE = "SELECT id, recipient, kind, sealed, attempts, created_at, expires_at FROM mails
         WHERE due_at <= $1 AND ended_at IS NULL ORDER BY due_at, id LIMIT $2";
     /// When the next letter is due.
-    indexed pub MAIL_NEXT = "SELECT due_at FROM mails WHERE ended_at IS NULL ORDER BY due_at LIMIT 1";
+    indexed pub MAIL_NEXT = "SELECT due_at FROM mails WHERE due_at >= $1 AND ended_at IS NULL ORDER BY due_at LIMIT 1";
     /// Takes a letter in hand: nobody else does before `$4`.
     pub MAIL_TAKE = "UPDATE mails SET attempts = attempts + 1, due_at = $4
         WHERE id = $1 AND recipient = $2 AND attempts = $3 AND ended_at IS NULL";
@@ -59,7 +61,7 @@ sql! {
         AND NOT EXISTS (SELECT 1 FROM mails l WHERE l.about = $3 || w.id) ORDER BY w.id LIMIT $4";
     /// The newest letters, for the operator.
     indexed pub MAIL_LIST = "SELECT id, recipient, kind, attempts, due_at, last_error, created_at, ended_at FROM mails
-        ORDER BY id DESC, recipient LIMIT $1";
+        WHERE id < $2 ORDER BY id DESC, recipient DESC LIMIT $1";
 }
 
 /// A letter to be sent.
@@ -218,7 +220,7 @@ impl Store {
 
     /// When the next letter is due.
     pub async fn mail_next(&self) -> Result<Option<Timestamp>> {
-        self.one(MAIL_NEXT.bind(params![]), |row| row.time(0)).await
+        self.one(MAIL_NEXT.bind(params![Timestamp::from_micros(0)]), |row| row.time(0)).await
     }
 
     /// Keys of a life of at least `life_min` that end after `now` and not after `until`, and of which nobody was told; at
@@ -249,6 +251,6 @@ impl Store {
 
     /// The newest letters, at most `limit`.
     pub async fn mails(&self, limit: u32) -> Result<Vec<Told>> {
-        self.all(MAIL_LIST.bind(params![limit]), told).await
+        self.all(MAIL_LIST.bind(params![limit, LAST_ID]), told).await
     }
 }
