@@ -11,6 +11,8 @@ const USAGE: &str = "usage: cargo xtask CHORE
 
   openapi [--check]
           write the OpenAPI documents into openapi/; with --check only compare them
+  openapi --breaking BASE
+          fail on what breaks clients of the documents committed at BASE; openapi/breaks.toml admits what is meant
   tidy    check layering, sizes, bans, module headers, texts and links; ends with 1 when something is wrong";
 
 fn main() -> ExitCode {
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["openapi"] => openapi::write(),
         ["openapi", "--check"] => openapi::check(),
+        ["openapi", "--breaking", base] => openapi::breaking(base),
         ["tidy"] => tidy::run(),
         ["help" | "--help" | "-h"] | [] => {
             eprintln!("{USAGE}");

@@ -4,12 +4,20 @@
 //! The documents are what the program serves, committed so that a change of the API is seen in review. Of the addresses
 //! none is ever taken away.
 
+mod breaking;
+mod schema;
+
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../openapi")
+}
+
+/// Fails when the documents of now break clients of those that are committed at `base`.
+pub fn breaking(base: &str) -> Result<()> {
+    breaking::run(&folder().join(".."), base)
 }
 
 /// Writes both documents.
