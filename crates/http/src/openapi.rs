@@ -36,6 +36,9 @@ fn recorded(mount: Mount, endpoint: &Endpoint) -> Option<&'static Value> {
     ANSWERS.get(endpoint.id)?.get(mount.surface.name())
 }
 
+/// A UUID of version 4.
+const UUID_V4: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$";
+
 /// Both documents, rendered once.
 #[derive(Debug)]
 pub struct Documents {
@@ -285,7 +288,8 @@ fn header_parameters(mount: Mount, endpoint: &Endpoint) -> Vec<Value> {
     let mut out = Vec::new();
     if endpoint.is_idempotent_by_key() {
         let schema = if mount.surface.name() == "strettch" {
-            json!({"type": "string", "format": "uuid"})
+            // The pattern alone, because it says which version; and clients are generated that can't send `format: uuid`.
+            json!({"type": "string", "minLength": 36, "maxLength": 36, "pattern": UUID_V4})
         } else {
             json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"})
         };
