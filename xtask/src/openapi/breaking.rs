@@ -45,7 +45,9 @@ pub fn run(root: &Path, base: &str) -> Result<()> {
     for (document, what) in &unadmitted {
         told.push_str(&format!("\n  {document}: {what}"));
     }
-    told.push_str(&format!("\n\nKeep what is there and deprecate it. A break that is meant is admitted in {ADMITTED}:\n"));
+    told.push_str(&format!(
+        "\n\nKeep what is there and deprecate it. A break that is meant is admitted in {ADMITTED}:\n"
+    ));
     for (document, what) in &unadmitted {
         told.push_str(&format!(
             "\n[[break]]\ndocument = \"{document}\"\nwhat = {}\nreason = \"…\"\n",
@@ -210,7 +212,9 @@ fn response(pair: &Documents<'_>, at: &str, old: &Value, new: &Value, found: &mu
     for (kind, was) in object(old, "/content") {
         match new["content"].get(kind) {
             None => found.push(format!("{at} the body is no longer {kind}")),
-            Some(is) => found.extend(pair.compare(Direction::Answer, &format!("{at} the body"), &was["schema"], &is["schema"])),
+            Some(is) => {
+                found.extend(pair.compare(Direction::Answer, &format!("{at} the body"), &was["schema"], &is["schema"]))
+            }
         }
     }
 }
@@ -306,7 +310,9 @@ mod tests {
         let parameters = |parameters: Value| after(|new| new["paths"]["/things"]["get"]["parameters"] = parameters);
         assert_eq!(parameters(json!([])), ["GET /things: the query parameter name is gone"]);
         assert_eq!(
-            parameters(json!([{"name": "name", "in": "query", "required": true, "schema": {"type": "string", "maxLength": 3}}])),
+            parameters(
+                json!([{"name": "name", "in": "query", "required": true, "schema": {"type": "string", "maxLength": 3}}])
+            ),
             [
                 "GET /things: the query parameter name is narrowed: maxLength 3",
                 "GET /things: the query parameter name is now required"

@@ -301,7 +301,10 @@ mod tests {
             narrow(json!({"type": "integer", "minimum": 1}), json!({"type": "integer", "minimum": 2})),
             ["body is narrowed: minimum 2"]
         );
-        assert_eq!(narrow(json!({"type": ["string", "null"]}), json!({"type": "string"})), ["body no longer takes null"]);
+        assert_eq!(
+            narrow(json!({"type": ["string", "null"]}), json!({"type": "string"})),
+            ["body no longer takes null"]
+        );
         assert_eq!(narrow(json!({"type": "string"}), json!({"type": "integer"})), ["body no longer takes string"]);
         assert_eq!(
             narrow(json!({"type": "string", "enum": ["a", "b"]}), json!({"type": "string", "enum": ["a"]})),
@@ -312,7 +315,10 @@ mod tests {
             ["body is narrowed: pattern \"^a$\""]
         );
         assert_eq!(
-            narrow(json!({"type": "array", "items": {"type": "string"}}), json!({"type": "array", "items": {"type": "integer"}})),
+            narrow(
+                json!({"type": "array", "items": {"type": "string"}}),
+                json!({"type": "array", "items": {"type": "integer"}})
+            ),
             ["body/* no longer takes string"]
         );
         assert_eq!(
@@ -355,7 +361,8 @@ mod tests {
 
     #[test]
     fn references_and_alternatives_are_seen_through() {
-        let old = json!({"components": {"schemas": {"Thing": {"type": "object", "properties": {"a": {"type": "string"}}}}}});
+        let old =
+            json!({"components": {"schemas": {"Thing": {"type": "object", "properties": {"a": {"type": "string"}}}}}});
         let new = json!({"components": {"schemas": {"Thing": {"type": "object", "properties": {}}}}});
         let thing = json!({"anyOf": [{"$ref": "#/components/schemas/Thing"}, {"type": "null"}]});
         let comparison = Comparison { old: &old, new: &new, direction: Direction::Answer };
