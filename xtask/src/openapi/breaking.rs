@@ -5,6 +5,7 @@
 //!
 //! Deliberately not here: what two schemas make of each other (`schema.rs`).
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -42,17 +43,14 @@ pub fn run(root: &Path, base: &str) -> Result<()> {
         return Ok(());
     }
     let mut told = format!("{} would break clients of the documents of {base}:\n", unadmitted.len());
+    // Writing to a string does not fail.
     for (document, what) in &unadmitted {
-        told.push_str(&format!("\n  {document}: {what}"));
+        let _ = write!(told, "\n  {document}: {what}");
     }
-    told.push_str(&format!(
-        "\n\nKeep what is there and deprecate it. A break that is meant is admitted in {ADMITTED}:\n"
-    ));
+    let _ = writeln!(told, "\n\nKeep what is there and deprecate it. A break that is meant is admitted in {ADMITTED}:");
     for (document, what) in &unadmitted {
-        told.push_str(&format!(
-            "\n[[break]]\ndocument = \"{document}\"\nwhat = {}\nreason = \"…\"\n",
-            toml::Value::from(what.as_str())
-        ));
+        let what = toml::Value::from(what.as_str());
+        let _ = writeln!(told, "\n[[break]]\ndocument = \"{document}\"\nwhat = {what}\nreason = \"…\"");
     }
     bail!(told)
 }
@@ -121,7 +119,7 @@ fn breaks(old: &Value, new: &Value) -> Vec<String> {
             Some(is) => {
                 let pair = Documents { old, new };
                 // What a request to us is for others, a delivery is for our clients: they read it.
-                let (was, is) = (pair.body(old, &was["post"]), pair.body(new, &is["post"]));
+                let (was, is) = (body(old, &was["post"]), body(new, &is["post"]));
                 found.extend(pair.compare(Direction::Answer, &format!("the event {event}:"), was, is));
             }
         }
@@ -135,16 +133,16 @@ struct Documents<'a> {
     new: &'a Value,
 }
 
-impl<'a> Documents<'a> {
+impl Documents<'_> {
     fn compare(&self, direction: Direction, at: &str, old: &Value, new: &Value) -> Vec<String> {
         Comparison { old: self.old, new: self.new, direction }.breaks(at, old, new)
     }
+}
 
-    /// The schema of an operation's body.
-    fn body(&self, document: &'a Value, operation: &'a Value) -> &'a Value {
-        let body = resolve(document, &operation["requestBody"]);
-        &body["content"]["application/json"]["schema"]
-    }
+/// The schema of a request's body.
+fn body<'a>(document: &'a Value, operation: &'a Value) -> &'a Value {
+    let body = resolve(document, &operation["requestBody"]);
+    &body["content"]["application/json"]["schema"]
 }
 
 fn operation(pair: &Documents<'_>, name: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
@@ -195,7 +193,7 @@ fn request(pair: &Documents<'_>, name: &str, old: &Value, new: &Value, found: &m
             if was["required"] != true && is["required"] == true {
                 found.push(format!("{name} now needs a body"));
             }
-            let (was, is) = (pair.body(pair.old, old), pair.body(pair.new, new));
+            let (was, is) = (body(pair.old, old), body(pair.new, new));
             found.extend(pair.compare(Direction::Request, &format!("{name}: the body"), was, is));
         }
         _ => {}
@@ -213,7 +211,7 @@ fn response(pair: &Documents<'_>, at: &str, old: &Value, new: &Value, found: &mu
         match new["content"].get(kind) {
             None => found.push(format!("{at} the body is no longer {kind}")),
             Some(is) => {
-                found.extend(pair.compare(Direction::Answer, &format!("{at} the body"), &was["schema"], &is["schema"]))
+                found.extend(pair.compare(Direction::Answer, &format!("{at} the body"), &was["schema"], &is["schema"]));
             }
         }
     }
