@@ -246,7 +246,9 @@ pub fn qcow2(data: &[u8]) {
 pub fn token(data: &[u8]) {
     let text = text(data);
     if nephos_control::token::has_form(text, "https://cloud.example") {
-        assert!(text.bytes().all(|b| b.is_ascii_graphic()), "it fits a header");
+        // Only who has the key can say something of the signature.
+        let said = text.rsplit_once('.').map_or(text, |(said, _)| said);
+        assert!(said.bytes().all(|b| b.is_ascii_graphic()), "it fits a header");
         assert!(!nephos_control::token::has_form(text, "https://evil.example"));
         assert!(Secret::parse(text).is_none(), "a token is no key");
     }
