@@ -192,7 +192,8 @@ mod tests {
 
     #[test]
     fn every_day_is_shown_as_the_library_shows_it() {
-        for day in 0..2_932_897_i64 {
+        // The library ends two hours before the last day but one of the year 9999 does.
+        for day in 0..2_932_895_i64 {
             let secs = day * 86_400 + day * 7_919 % 86_400;
             assert_eq!(Timestamp::from_secs(secs).to_string(), jiff::Timestamp::from_second(secs).unwrap().to_string());
         }
