@@ -163,6 +163,11 @@ impl Play {
                 let Ok(key) = self.world.cloud.api_key_to_change(&grant, key).await else { return };
                 let Ok(plan) = self.world.cloud.rotate_api_key(&grant, key, 0).await else { return };
                 let made = commit(&self.world, plan).await.unwrap();
+                let is_over = made.key.expires_at.is_some_and(|end| end <= self.world.clock.now());
+                if is_over {
+                    assert!(self.power(&made.secret).await.is_none(), "another secret gives no more time");
+                    return;
+                }
                 self.gained(made.key.id, made.secret, &giver).await;
             }
             Step::Revoke { key, .. } => {
