@@ -95,6 +95,7 @@ impl Cloud {
         batch.extend(store::event::expire(now.minus(EVENTS_KEPT)));
         self.expire_mails(&mut batch);
         self.store().write(batch).await?;
+        self.cut_audit_logs().await?;
         self.expire_invitations().await?;
         self.warn_of_expiring_keys().await
     }

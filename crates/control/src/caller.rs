@@ -192,6 +192,8 @@ permissions! {
     InvitationRead = read Invitation, Member, Whole;
     /// Invite people, and take invitations back.
     InvitationWrite = write Invitation, Admin, WholeLive;
+    /// Read the audit log.
+    AuditLogRead = read AuditLog, Admin, Whole;
     /// See budgets and quotas.
     LimitRead = read Limit, Member;
     /// Read the sandbox's clock.

@@ -249,6 +249,15 @@ impl Cloud {
         .await
     }
 
+    /// The workspace of an id or a name, or 404.
+    pub(crate) async fn workspace_of(&self, named: &str) -> Result<Workspace, Fault> {
+        let found = match named.parse::<WorkspaceId>() {
+            Ok(id) => self.store().workspace(id).await,
+            Err(_) => self.store().workspace_named(named).await,
+        };
+        found.map_err(fault::store)?.ok_or_else(|| Fault::not_found("workspace"))
+    }
+
     /// Changes a workspace, which is named by its id or its name.
     async fn change_workspace(
         &self,
@@ -258,11 +267,7 @@ impl Cloud {
         change: impl Fn(&mut Workspace, Timestamp),
     ) -> Result<Workspace, Fault> {
         for _ in 0..ATTEMPTS_MAX {
-            let found = match named.parse::<WorkspaceId>() {
-                Ok(id) => self.store().workspace(id).await,
-                Err(_) => self.store().workspace_named(named).await,
-            };
-            let before = found.map_err(fault::store)?.ok_or_else(|| Fault::not_found("workspace"))?;
+            let before = self.workspace_of(named).await?;
             let now = self.clock().now();
             let mut after = before.clone();
             change(&mut after, now);

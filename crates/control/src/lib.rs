@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod api_key;
+pub mod audit_log;
 pub mod auth;
 pub mod background;
 pub mod budget;
@@ -26,6 +27,7 @@ pub mod plan;
 pub mod plan_limits;
 pub mod project;
 pub mod reconcile;
+pub mod refusal;
 pub mod region;
 pub mod rehearse;
 pub mod sandbox;
@@ -74,6 +76,7 @@ struct Inner {
     credentials: auth::Credentials,
     budgets: budget::BudgetBook,
     requests: usage::Requests,
+    refusals: refusal::Refusals,
     measured: status::Measured,
     metrics: metrics::Metrics,
     deprecated_calls: deprecation::Calls,
@@ -134,6 +137,7 @@ impl Cloud {
             credentials: auth::Credentials::default(),
             budgets: budget::BudgetBook::default(),
             requests: usage::Requests::default(),
+            refusals: refusal::Refusals::default(),
             measured: status::Measured::default(),
             metrics: metrics::Metrics::default(),
             deprecated_calls: deprecation::Calls::default(),

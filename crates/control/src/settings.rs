@@ -32,7 +32,12 @@ pub struct Settings {
     pub plans: Vec<Limits>,
     /// When sandboxes are reset every day; never, if `None`.
     pub sandbox_reset_at: Option<ResetTime>,
+    /// How long rows of the audit log are kept.
+    pub audit_kept: Duration,
 }
+
+/// How long rows of the audit log are kept when the operator does not say: 400 days, a year and a month to look at it.
+pub const AUDIT_KEPT_DAYS: u32 = 400;
 
 impl Settings {
     /// The plan of a name, if there is one.
@@ -77,6 +82,7 @@ impl Default for Settings {
             support_contact: "the operator of this installation".to_owned(),
             plans: Vec::new(),
             sandbox_reset_at: Some(ResetTime::DEFAULT),
+            audit_kept: Duration::from_secs(u64::from(AUDIT_KEPT_DAYS) * 86_400),
         }
     }
 }

@@ -130,6 +130,7 @@ impl Cloud {
     pub async fn flush(&self) -> Result<(), StoreError> {
         self.flush_requests().await?;
         self.flush_deprecated_calls().await?;
+        self.flush_refusals().await?;
         self.flush_used().await
     }
 
@@ -178,6 +179,9 @@ impl Cloud {
 
     /// Writes them for the last time.
     pub(crate) async fn flush_last(&self) {
+        if let Err(error) = self.flush_last_refusals().await {
+            error!(%error, "refused requests of the last minute are lost to the audit log");
+        }
         for attempt in 1..=LAST_ATTEMPTS_MAX {
             match self.flush().await {
                 Ok(()) => return,

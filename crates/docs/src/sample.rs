@@ -310,6 +310,7 @@ fn cli(id: &str) -> Option<&'static str> {
         "ssh_key.list" => "nephos ssh-keys list",
         "event.list" => "nephos events",
         "usage.get" => "nephos usage",
+        "audit_log.list" => "nephos audit list",
         "image.list" => "nephos images",
         "size.list" => "nephos sizes",
         "region.list" => "nephos regions",

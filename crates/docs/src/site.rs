@@ -62,6 +62,7 @@ pub const SECTIONS: &[Section] = &[
             guide!("guides" / "webhooks"),
             guide!("guides" / "sandbox"),
             guide!("guides" / "usage-invoices"),
+            guide!("guides" / "audit-log"),
             guide!("guides" / "versioning"),
         ],
     },

@@ -40,6 +40,8 @@ pub struct Call {
     pub(crate) path: String,
     /// The `{id}` of the path.
     pub(crate) segment: String,
+    /// The media type in which the client wants the answer.
+    pub(crate) form: &'static str,
     pub(crate) query: Query,
     pub(crate) body: Body,
     pub(crate) if_match: Option<Tags>,
@@ -80,6 +82,8 @@ pub struct Rendered {
     pub project_id: Option<ProjectId>,
     /// Whether the body holds a secret.
     pub secret: bool,
+    /// The body's media type.
+    pub form: &'static str,
 }
 
 /// A resource that was removed.
@@ -256,11 +260,15 @@ impl Call {
             body: Bytes::from(surface.reply(reply, &stamp)),
             etag: reply.etag.clone(),
             location: reply.location.as_ref().map(|path| format!("{}{path}", self.mount.base)),
-            preference_applied: self.preference_applied(envelope && reply.shape != Shape::Document),
+            preference_applied: self.preference_applied(envelope && reply.shape.has_envelope()),
             operation_id: reply.operation_id,
             link: self.link(&reply.shape),
             project_id: reply.project_id,
             secret: reply.secret,
+            form: match reply.shape {
+                Shape::Text { form, .. } => form,
+                _ => crate::headers::JSON,
+            },
         }
     }
 
@@ -273,7 +281,7 @@ impl Call {
 
     /// `Link` of a list (RFC 8288), with paths that resolve against the request's own URL.
     fn link(&self, shape: &Shape) -> Option<String> {
-        let Shape::Listed(meta) = shape else { return None };
+        let (Shape::Listed(meta) | Shape::Text { meta: Some(meta), .. }) = shape else { return None };
         let filters = self.query.filters();
         let limit = meta.limit;
         let link = |rest: String, rel: &str| {

@@ -110,6 +110,8 @@ pub struct Endpoint {
     pub success: Success,
     /// The schema of what it answers.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
+    /// Media types in which it answers beside JSON, for those who ask for one in `Accept`.
+    pub forms: &'static [&'static str],
     /// What it can refuse with, beyond what every operation can.
     pub faults: &'static [Code],
     /// Whether it takes no `Idempotency-Key` although it is a POST.
@@ -147,6 +149,7 @@ impl Endpoint {
             exactly_one: &[],
             success,
             schema,
+            forms: &[],
             faults: &[],
             ignores_key: false,
             sandbox_only: false,
@@ -222,6 +225,13 @@ impl Endpoint {
     #[must_use]
     pub const fn exactly_one(mut self, names: &'static [&'static str]) -> Self {
         self.exactly_one = names;
+        self
+    }
+
+    /// Media types in which it answers beside JSON.
+    #[must_use]
+    pub const fn forms(mut self, forms: &'static [&'static str]) -> Self {
+        self.forms = forms;
         self
     }
 

@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use http_body_util::Full;
+use nephos_control::refusal::Noted;
 use nephos_control::scope;
 use nephos_model::id::{Id, RequestId};
 use nephos_model::tenant::Mode;
@@ -25,6 +26,8 @@ use crate::surface::Stamp;
 /// The body of every response.
 pub type ResponseBody = Full<Bytes>;
 
+/// Characters of an id in a path that the audit log keeps, at most.
+const RESOURCE_ID_CHARS_MAX: usize = 64;
 /// For how long others may keep the public keys: [`nephos_control::signing::JWKS_MAX_AGE_S`], which a test compares.
 const JWKS_CACHED: &str = "public, max-age=300";
 /// On every response of the sandbox: when it is reset next without being asked to, RFC 3339.
@@ -77,6 +80,7 @@ where
         let project = trail.project_id.or(caller.project_id);
         app.cloud.count_request(caller, trail.mount.surface.budget(), project);
     }
+    note(app, &trail, place, &parts, &decided);
     let took = app.cloud.clock().monotonic().saturating_sub(started);
     let surface = if matches!(place, Place::Nowhere(_)) { "none" } else { trail.mount.surface.name() };
     app.metrics.answered(surface, trail.endpoint, &parts.method, decided.status.as_u16(), took);
@@ -98,6 +102,44 @@ where
         elapsed_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
     );
     respond(app, trail, &parts.headers, decided, is_head)
+}
+
+/// Notes what the audit log tells beside changes: what was refused, and what was exported.
+fn note(app: &App, trail: &Trail, place: Place<'_>, parts: &Parts, decided: &Decided) {
+    // Nobody was asked who calls: preflights, and paths under no base URL.
+    let Some(address) = trail.address else { return };
+    let status = decided.status;
+    // What has a form of its own is made for keeping.
+    let has_forms = trail.endpoint.is_some_and(|endpoint| !endpoint.forms.is_empty());
+    let is_export = status.is_success() && has_forms && decided.kind != crate::headers::JSON;
+    if !status.is_client_error() && !is_export {
+        return;
+    }
+    let found = match place {
+        Place::Under(mount, path) => app.router.find(path, mount.mode),
+        _ => None,
+    };
+    let noted = Noted {
+        action: trail.endpoint.map(|endpoint| endpoint.id),
+        resource_id: found.and_then(|(_, segment)| resource_id(segment)),
+        project_id: trail.project_id.or_else(|| trail.caller.as_ref()?.project_id),
+        address,
+        client_request_id: crate::headers::client_request_id(&parts.headers),
+        request_id: &trail.uuid,
+        status: status.as_u16(),
+    };
+    if status.is_client_error() {
+        app.cloud.note_refusal(trail.caller.as_deref(), &noted);
+    } else if let Some(caller) = &trail.caller {
+        app.cloud.note_read(caller, &noted);
+    }
+}
+
+/// An id out of a path, as the audit log keeps it: what can't be one is not worth a place there.
+fn resource_id(segment: &str) -> Option<String> {
+    let fits = (1..=RESOURCE_ID_CHARS_MAX).contains(&segment.len())
+        && segment.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
+    fits.then(|| segment.to_owned())
 }
 
 /// The span of a request, under the client's span when it names one.
@@ -156,6 +198,7 @@ fn new_trail(id: RequestId, place: Place<'_>) -> Trail {
         counts: false,
         ends_connection: false,
         project_id: None,
+        address: None,
         held: false,
     }
 }
@@ -214,7 +257,7 @@ pub(crate) fn fault_body(app: &App, mount: Mount, request_id: &str, fault: &Faul
 }
 
 fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head: bool) -> Response<ResponseBody> {
-    let Trail { uuid, mount, mut headers, ending, .. } = trail;
+    let Trail { uuid, mount, mut headers, endpoint, ending, .. } = trail;
     let has_body = !matches!(decided.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if has_body {
         headers.insert(header::CONTENT_TYPE, decided.kind);
@@ -239,7 +282,10 @@ fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head
     }
     if !app.config.cors_origins.is_empty() {
         // Also without one: what a cache keeps for nobody in particular must not be given to a script.
-        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        headers.append(header::VARY, HeaderValue::from_static("origin"));
+    }
+    if endpoint.is_some_and(|endpoint| !endpoint.forms.is_empty()) {
+        headers.append(header::VARY, HeaderValue::from_static("accept"));
     }
     if let Some(origin) = app.allowed_origin(asked) {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

@@ -55,30 +55,58 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
     fine.then_some(text)
 }
 
-/// Whether `Accept` (RFC 9110) allows `application/json`. The most specific range that matches decides.
-pub fn accepts_json(headers: &HeaderMap) -> bool {
+/// The media type of JSON.
+pub const JSON: &str = "application/json";
+
+/// Which of the media types in which there is an answer `Accept` (RFC 9110) asks for: JSON, or one of `forms`. Of two that
+/// are wanted alike it is JSON; none is a 406.
+pub fn chosen(headers: &HeaderMap, forms: &[&'static str]) -> Option<&'static str> {
+    let mut best: Option<(&'static str, u16)> = None;
+    for media in std::iter::once(JSON).chain(forms.iter().copied()) {
+        let weight = weight(headers, media);
+        if weight > best.map_or(0, |(_, weight)| weight) {
+            best = Some((media, weight));
+        }
+    }
+    best.map(|(media, _)| media)
+}
+
+/// How much a media type is wanted, in thousandths; 0 is not at all. The most specific range that matches decides.
+fn weight(headers: &HeaderMap, wanted: &str) -> u16 {
     let mut any = false;
-    let mut best: Option<(u8, bool)> = None;
+    let mut best: Option<(u8, u16)> = None;
+    let group = wanted.split('/').next().unwrap_or_default();
     for value in headers.get_all(header::ACCEPT) {
-        let Ok(text) = value.to_str() else { return false };
+        let Ok(text) = value.to_str() else { return 0 };
         for range in text.split(',').map(str::trim).filter(|range| !range.is_empty()) {
             any = true;
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default();
             let rank = match media {
                 "*/*" => 1,
-                m if m.eq_ignore_ascii_case("application/*") => 2,
-                m if m.eq_ignore_ascii_case("application/json") => 3,
+                m if m.strip_suffix("/*").is_some_and(|m| m.eq_ignore_ascii_case(group)) => 2,
+                m if m.eq_ignore_ascii_case(wanted) => 3,
                 _ => continue,
             };
             let weight = parts.find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")));
-            let wanted = weight.is_none_or(|q| q.parse::<f32>().is_ok_and(|q| q > 0.0));
+            let weight = weight.map_or(1_000, thousandths);
             if best.is_none_or(|(r, _)| rank > r) {
-                best = Some((rank, wanted));
+                best = Some((rank, weight));
             }
         }
     }
-    best.map_or(!any, |(_, wanted)| wanted)
+    best.map_or(if any { 0 } else { 1_000 }, |(_, weight)| weight)
+}
+
+/// A weight such as `0.8`, with three decimals at most; what is none is no wish.
+fn thousandths(text: &str) -> u16 {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let fits = matches!(whole, "0" | "1") && decimals.len() <= 3 && decimals.bytes().all(|b| b.is_ascii_digit());
+    if !fits {
+        return 0;
+    }
+    let decimals = format!("{decimals:0<3}").parse().unwrap_or(0);
+    (if whole == "1" { 1_000 } else { decimals }).min(1_000)
 }
 
 /// Whether `Content-Type` is JSON in UTF-8.
@@ -280,12 +308,25 @@ mod tests {
             "",
             "text/html,*/*;q=0.8",
         ] {
-            assert!(accepts_json(&headers("accept", &[good])), "{good}");
+            assert_eq!(chosen(&headers("accept", &[good]), &[]), Some(JSON), "{good}");
         }
         for bad in ["text/html", "application/json;q=0", "application/json;q=0, */*", "json", "text/event-stream"] {
-            assert!(!accepts_json(&headers("accept", &[bad])), "{bad}");
+            assert_eq!(chosen(&headers("accept", &[bad]), &[]), None, "{bad}");
         }
-        assert!(accepts_json(&HeaderMap::new()));
+        assert_eq!(chosen(&HeaderMap::new(), &["text/csv"]), Some(JSON));
+    }
+
+    #[test]
+    fn another_form_is_for_who_asks_for_it() {
+        let of = |accept: &str| chosen(&headers("accept", &[accept]), &["text/csv", "text/html"]);
+        assert_eq!(of("text/csv"), Some("text/csv"));
+        assert_eq!(of("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Some("text/html"));
+        assert_eq!(of("text/csv;q=0.5, application/json"), Some(JSON));
+        assert_eq!(of("text/csv;q=0.5, application/json;q=0.49"), Some("text/csv"));
+        assert_eq!(of("*/*"), Some(JSON));
+        assert_eq!(of("text/*"), Some("text/csv"));
+        assert_eq!(of("text/csv;q=0, */*;q=0.1"), Some(JSON));
+        assert_eq!(of("image/png"), None);
     }
 
     #[test]

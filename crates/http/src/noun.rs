@@ -1,6 +1,7 @@
 //! The operations, one file a noun: a handler translates between HTTP and one use-case, and decides nothing.
 
 mod api_key;
+mod audit_log;
 mod compute;
 mod environment;
 mod event;
@@ -40,6 +41,7 @@ pub const TABLES: &[&[Endpoint]] = &[
     member::OPERATIONS,
     invitation::OPERATIONS,
     usage::OPERATIONS,
+    audit_log::OPERATIONS,
     status::OPERATIONS,
     sandbox::OPERATIONS,
     openapi::OPERATIONS,

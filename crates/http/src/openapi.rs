@@ -371,7 +371,11 @@ fn success(mount: Mount, endpoint: &Endpoint, data: Value) -> Value {
     if let Some(answer) = recorded(mount, endpoint) {
         content["example"] = answer["body"].clone();
     }
-    json!({"description": done, "headers": headers, "content": {"application/json": content}})
+    let mut content = json!({"application/json": content});
+    for form in endpoint.forms {
+        content[*form] = json!({"schema": {"type": "string"}});
+    }
+    json!({"description": done, "headers": headers, "content": content})
 }
 
 /// The schema of a body around a resource.

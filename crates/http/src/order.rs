@@ -76,6 +76,8 @@ pub(crate) struct Trail {
     pub headers: HeaderMap,
     pub caller: Option<Arc<Caller>>,
     pub endpoint: Option<&'static Endpoint>,
+    /// The client's address, once it was asked who calls.
+    pub address: Option<IpAddr>,
     /// What it asks for that is deprecated or gone.
     pub ending: Option<Ending>,
     /// Whether it was let in, and so counts in the usage.
@@ -144,6 +146,7 @@ where
 
     // 4. Credential. An open operation's is in its body: the handler judges it, before anything else about the cloud.
     let address = app.address(peer, &parts.headers);
+    trail.address = Some(address);
     let caller = if is_open(app, mount, path, &parts.method) {
         None
     } else {
@@ -189,9 +192,7 @@ where
     }
 
     // 8. Media types, then the syntax of headers and query.
-    if !headers::accepts_json(&parts.headers) {
-        return Err(headers::not_acceptable());
-    }
+    let form = headers::chosen(&parts.headers, endpoint.forms).ok_or_else(headers::not_acceptable)?;
     let takes_body = matches!(endpoint.method, "POST" | "PUT" | "PATCH");
     let has_body = takes_body && !body.is_end_stream();
     if has_body && !headers::sends_json(&parts.headers) {
@@ -240,6 +241,7 @@ where
         endpoint,
         path: path.to_owned(),
         segment: segment.to_owned(),
+        form,
         query: syntax.query,
         body: Body::default(),
         if_match: syntax.if_match,
@@ -419,7 +421,8 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
             if rendered.secret {
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
-            Decided::json(status(rendered.status), rendered.body)
+            let kind = HeaderValue::from_static(rendered.form);
+            Decided { status: status(rendered.status), body: rendered.body, kind }
         }
         Performed::NotModified(etag, project) => {
             trail.project_id = project;

@@ -6,10 +6,10 @@ use std::str::FromStr;
 
 use nephos_control::compute::LABELS_MAX;
 use nephos_model::page::{LIMIT_DEFAULT, LIMIT_MAX, Page, Start};
-use nephos_model::{Detail, Fault, label};
+use nephos_model::{Detail, Fault, Timestamp, label};
 use serde_json::Value;
 
-use crate::fields::{Kind, is_id};
+use crate::fields::{Kind, is_id, parse_time};
 use crate::json::brief;
 
 /// The greatest page number.
@@ -175,6 +175,11 @@ impl Query {
     /// A parameter in the type that its kind has checked already.
     pub fn parsed<T: FromStr>(&self, name: &str) -> Option<T> {
         self.text(name)?.parse().ok()
+    }
+
+    /// The time of a parameter, which its kind has checked already.
+    pub fn time(&self, name: &str) -> Option<Timestamp> {
+        parse_time(self.text(name)?)
     }
 
     /// Every value of a parameter.

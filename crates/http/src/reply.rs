@@ -10,6 +10,9 @@ use crate::json::write_string;
 /// Bytes of a digest that a tag is made of.
 const TAG_BYTES: usize = 12;
 
+/// The media type of a JSON document a line.
+pub const LINES: &str = "application/x-ndjson";
+
 /// What a handler answers when it does not refuse.
 #[derive(Debug)]
 pub struct Reply {
@@ -48,6 +51,13 @@ pub enum Shape {
     Report,
     /// A document of another convention, never in an envelope.
     Document,
+    /// What is there in another form than JSON, which the client asked for.
+    Text {
+        /// Its media type.
+        form: &'static str,
+        /// What it says of itself as a list, in headers.
+        meta: Option<Meta>,
+    },
 }
 
 impl Shape {
@@ -56,8 +66,19 @@ impl Shape {
         match self {
             Self::Created => 201,
             Self::Accepted => 202,
-            Self::Found | Self::Listed(_) | Self::Updated | Self::Deleted | Self::Report | Self::Document => 200,
+            Self::Found
+            | Self::Listed(_)
+            | Self::Updated
+            | Self::Deleted
+            | Self::Report
+            | Self::Document
+            | Self::Text { .. } => 200,
         }
+    }
+
+    /// Whether a client that wants an envelope around everything gets one around this.
+    pub const fn has_envelope(&self) -> bool {
+        !matches!(self, Self::Document | Self::Text { .. })
     }
 }
 
@@ -157,6 +178,24 @@ impl Reply {
     /// A document of another convention, as JSON text.
     pub fn document(text: String) -> Self {
         Self::new(Shape::Document, text)
+    }
+
+    /// What there is, in another form than JSON.
+    pub fn text(form: &'static str, text: String) -> Self {
+        Self::new(Shape::Text { form, meta: None }, text)
+    }
+
+    /// A part of a list, one line of JSON an item: the media type is that of a stream of documents.
+    pub fn lines<T, V: Serialize>(
+        listed: &Listed<T>,
+        limit: u32,
+        id: impl Fn(&T) -> String,
+        view: impl Fn(&T) -> V,
+    ) -> Self {
+        let data = listed.items.iter().fold(String::new(), |lines, item| lines + &text(&view(item)) + "\n");
+        let next = listed.items.last().filter(|_| listed.more).map(id);
+        let meta = Meta { total: listed.total, page: None, limit, next };
+        Self::new(Shape::Text { form: LINES, meta: Some(meta) }, data)
     }
 
     /// A resource that was read has a tag: of its row's version, else of what is shown of it.

@@ -4,6 +4,7 @@
 //! looks on the wire is the business of the HTTP surfaces.
 
 pub mod api_key;
+pub mod audit;
 pub mod clock;
 pub mod compute;
 pub mod email;

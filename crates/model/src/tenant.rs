@@ -7,6 +7,11 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TenantId(pub i64);
 
+impl TenantId {
+    /// Nobody's: what concerns the installation as a whole. No workspace ever has it.
+    pub const INSTALLATION: Self = Self(0);
+}
+
 /// Live or sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {

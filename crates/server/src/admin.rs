@@ -75,6 +75,20 @@ pub enum Request {
         /// Its name or id.
         image: String,
     },
+    /// Check the chain of the audit log.
+    AuditVerify {
+        /// The id or name of the only workspace whose log is meant.
+        workspace: Option<String>,
+    },
+    /// Read a part of an audit log, the oldest first.
+    AuditRead {
+        /// The id or name of the workspace; without one it is the installation's own log.
+        workspace: Option<String>,
+        /// Whether the sandbox's log is meant.
+        sandbox: bool,
+        /// The id of the row that the part comes after.
+        after: Option<String>,
+    },
     /// Copy the database.
     Backup {
         /// The file to write, absolute.

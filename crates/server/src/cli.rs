@@ -43,6 +43,9 @@ pub enum Command {
     /// Administer images (on the server's machine).
     #[command(subcommand)]
     Image(Image),
+    /// The audit log: list it; on the server's machine, check that nobody altered it, or copy it out.
+    #[command(subcommand)]
+    Audit(Audit),
     /// Tell users about trouble (on the server's machine).
     #[command(subcommand)]
     Incident(Incident),
@@ -281,6 +284,50 @@ pub struct WorkspacePlan {
     pub place: Place,
     #[command(flatten)]
     pub printed: Printed,
+}
+
+/// The audit log.
+#[derive(Debug, Subcommand)]
+pub enum Audit {
+    /// List it, the newest row first (with an API key).
+    List(api::AuditList),
+    /// Check row by row (on the server's machine) that nothing was altered, removed or moved. Fails when something was.
+    Verify(AuditVerify),
+    /// Print it as JSON lines, the oldest row first (on the server's machine).
+    Export(AuditExport),
+}
+
+/// A check.
+#[derive(Debug, Args)]
+pub struct AuditVerify {
+    /// Only the logs of this workspace, by its id or name.
+    #[arg(long, value_name = "WORKSPACE")]
+    pub workspace: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// A copy.
+#[derive(Debug, Args)]
+pub struct AuditExport {
+    /// The workspace's id or name; without one it is the installation's own log, which counts requests of nobody.
+    #[arg(long, value_name = "WORKSPACE")]
+    pub workspace: Option<String>,
+    /// The log of the workspace's sandbox.
+    #[arg(long, requires = "workspace")]
+    pub sandbox: bool,
+    /// Only rows after this one, by its id: where the last copy ended.
+    #[arg(long, value_name = "ID", value_parser = audit_id)]
+    pub after: Option<String>,
+    #[command(flatten)]
+    pub place: Place,
+}
+
+fn audit_id(text: &str) -> Result<String, String> {
+    let parsed: Result<nephos_model::id::AuditId, _> = text.parse();
+    parsed.map(|id| id.to_string()).map_err(|error| error.to_string())
 }
 
 /// The keys that sign tokens.

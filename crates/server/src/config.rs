@@ -14,6 +14,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use nephos_control::settings::AUDIT_KEPT_DAYS;
 use nephos_model::region::Region;
 use nephos_model::sandbox::ResetTime;
 use nephos_model::size::Size;
@@ -155,6 +156,8 @@ keys! {
     sandbox_hosts: List<Host> = List(Vec::new());
     /// The time of day, UTC, at which every sandbox is reset.
     sandbox_reset_at: DailyReset = DailyReset(Some(ResetTime::DEFAULT));
+    /// Days for which rows of the audit log are kept; what is older is removed, and the rest can still be verified.
+    audit_kept_days: Ranged<30, 36_500> = Ranged(AUDIT_KEPT_DAYS);
     /// Whom to ask, named in refusals: an e-mail address or a web address.
     support_contact: Option<Line> = None;
     /// Plans beside standard, partner and unlimited, or instead of them. What a plan leaves out is as in standard; "none" is no limit.

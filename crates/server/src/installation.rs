@@ -177,6 +177,7 @@ fn settings(config: &Config) -> Settings {
         support_contact: config.support_contact.as_ref().map_or(default.support_contact, |line| line.0.clone()),
         plans: config.plans.0.clone(),
         sandbox_reset_at: config.sandbox_reset_at.0,
+        audit_kept: Duration::from_secs(u64::from(config.audit_kept_days.0) * 86_400),
     }
 }
 

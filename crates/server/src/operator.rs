@@ -127,7 +127,7 @@ pub fn new_image(a: &cli::ImageAdd) -> Result<NewImage> {
 
 /// What an operator's command asks for: where, what, how to print.
 pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Output)>> {
-    use cli::{Command, Image, Incident, Plan, SigningKeys, Workspace};
+    use cli::{Audit, Command, Image, Incident, Plan, SigningKeys, Workspace};
     let named = |n: &cli::Init| (n.workspace.clone(), n.owner.clone(), n.plan.clone());
     Ok(Some(match command {
         Command::Init(a) => {
@@ -170,6 +170,13 @@ pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Ou
             (a.place.clone(), Request::IncidentUpdate { incident, status, message }, a.printed.output)
         }
         Command::Incident(Incident::List(a)) => (a.place.clone(), Request::IncidentList, a.printed.output),
+        Command::Audit(Audit::Verify(a)) => {
+            (a.place.clone(), Request::AuditVerify { workspace: a.workspace.clone() }, a.printed.output)
+        }
+        Command::Audit(Audit::Export(a)) => {
+            let (workspace, after) = (a.workspace.clone(), a.after.clone());
+            (a.place.clone(), Request::AuditRead { workspace, sandbox: a.sandbox, after }, Output::Json)
+        }
         Command::Backup(a) => (a.place.clone(), Request::Backup { file: absolute(&a.file)? }, a.printed.output),
         _ => return Ok(None),
     }))
@@ -190,6 +197,9 @@ pub async fn run(
     let fields: &[&str] = match asked {
         Request::IncidentOpen { .. } | Request::IncidentUpdate { .. } | Request::IncidentList => {
             &["id", "title", "impact", "status", "created_at", "resolved_at"]
+        }
+        Request::AuditVerify { .. } => {
+            &["workspace", "mode", "rows", "first_seq", "last_seq", "is_whole", "problem", "head"]
         }
         Request::WorkspaceList => &["id", "name", "plan", "suspended_at", "created_at"],
         Request::PlanList => &[
@@ -214,14 +224,44 @@ pub async fn run(
         }
         _ => "",
     };
+    if matches!(asked, Request::AuditRead { .. }) {
+        return export(&loaded.config, &dir, asked, clock, entropy).await;
+    }
     let value = ask(&loaded.config, &dir, asked, clock, entropy).await?;
     match (output, &value) {
         (Output::Json, value) => output::json(value),
         (Output::Table, Value::Array(rows)) => output::raw(&output::table(rows, fields)),
         (Output::Table, value) => output::raw(&output::record(value)),
     }
+    if let Value::Array(rows) = &value
+        && rows.iter().any(|row| row["is_whole"] == Value::Bool(false))
+    {
+        bail!("the audit log is not whole: what it should say is in the backup of before it was altered");
+    }
     if output == Output::Table && !after.is_empty() {
         output::say(after);
     }
     Ok(())
+}
+
+/// Prints an audit log as JSON lines, part by part: what is printed is never held in memory as a whole.
+async fn export(
+    config: &Config,
+    dir: &DataDir,
+    mut asked: Request,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<()> {
+    loop {
+        let part = ask(config, dir, asked.clone(), Arc::clone(&clock), Arc::clone(&entropy)).await?;
+        let entries = part["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for entry in entries {
+            output::line(&entry.to_string());
+        }
+        let last = entries.last().and_then(|entry| entry["id"].as_str()).map(str::to_owned);
+        match (&mut asked, last) {
+            (Request::AuditRead { after, .. }, Some(last)) if part["more"] == Value::Bool(true) => *after = Some(last),
+            _ => return Ok(()),
+        }
+    }
 }

@@ -63,6 +63,8 @@ purged! {
     PURGE_AUDIT_PENDING LEFT_AUDIT_PENDING = "audit_pending" ("id");
     /// Removes some rows of `audit_log`.
     PURGE_AUDIT_LOG LEFT_AUDIT_LOG = "audit_log" ("seq");
+    /// Removes some rows of `audit_cuts`.
+    PURGE_AUDIT_CUTS LEFT_AUDIT_CUTS = "audit_cuts" ("tenant");
     /// Removes some rows of `counters`.
     PURGE_COUNTERS LEFT_COUNTERS = "counters" ("noun, scope");
     /// Removes some rows of `sequences`.

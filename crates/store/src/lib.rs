@@ -30,6 +30,7 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod audit_log;
 mod batch;
 pub mod budget;
 pub mod capacity;

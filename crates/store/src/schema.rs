@@ -6,4 +6,5 @@ use crate::Migration;
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "core", sql: include_str!("../migrations/0001_core.sql") },
     Migration { version: 2, name: "mail", sql: include_str!("../migrations/0002_mail.sql") },
+    Migration { version: 3, name: "audit", sql: include_str!("../migrations/0003_audit.sql") },
 ];

@@ -170,10 +170,14 @@ impl Store {
             return Ok(numbers);
         }
         let first = Numbers::first();
-        // Of a tenant that is purged meanwhile nothing may be left.
-        let there = crate::tenant::TENANT_EXISTS.bind(params![tenant]).must(1, OVERTAKEN);
         let ensure = crate::event::SEQUENCE_ENSURE.bind(params![tenant, first.chain.clone()]);
-        self.write(Batch::from(vec![there, ensure])).await?;
+        let mut batch = Batch::new();
+        if tenant != TenantId::INSTALLATION {
+            // Of a tenant that is purged meanwhile nothing may be left.
+            batch.push(crate::tenant::TENANT_EXISTS.bind(params![tenant]).must(1, OVERTAKEN));
+        }
+        batch.push(ensure);
+        self.write(batch).await?;
         Ok(self.one(get(), numbers).await?.unwrap_or(first))
     }
 }

@@ -5,6 +5,7 @@
 
 mod invariants;
 mod plan;
+pub mod tamper;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

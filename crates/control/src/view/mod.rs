@@ -2,6 +2,7 @@
 //!
 //! Fields are `snake_case`; every one is always present, `null` when without value. Times are RFC 3339 in whole seconds.
 
+mod audit;
 mod compute;
 mod deprecation;
 mod identity;
@@ -10,6 +11,7 @@ mod project;
 mod sandbox;
 mod status;
 
+pub use audit::{AuditEntryView, hex};
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
 pub use deprecation::{DeprecatedCallView, DeprecationView, VersionView};
 pub use identity::{

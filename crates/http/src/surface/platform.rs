@@ -42,7 +42,7 @@ impl Surface for Platform {
                 }
                 out.push_str("}}");
             }
-            Shape::Document => out.push_str(&reply.data),
+            Shape::Document | Shape::Text { .. } => out.push_str(&reply.data),
             shape if stamp.envelope || *shape == Shape::Found => {
                 out.push_str("{\"data\":");
                 out.push_str(&reply.data);

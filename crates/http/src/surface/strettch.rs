@@ -24,7 +24,7 @@ impl Surface for Strettch {
     }
 
     fn reply(&self, reply: &Reply, stamp: &Stamp<'_>) -> String {
-        if reply.shape == Shape::Document {
+        if !reply.shape.has_envelope() {
             return reply.data.clone();
         }
         let mut out = String::with_capacity(reply.data.len() + 240);

@@ -6,16 +6,19 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::str::FromStr as _;
 
+use nephos_control::audit_log::{Checked, EXPORT_ENTRIES_MAX, Order, Part};
 use nephos_control::install::Installed;
 use nephos_control::plan_limits::Limits;
 use nephos_control::signing::{Earlier, PublishedKey};
-use nephos_control::view::{IncidentView, WorkspaceView};
+use nephos_control::view::{AuditEntryView, IncidentView, WorkspaceView, hex};
 use nephos_driver::qemu::Format;
 use nephos_model::Fault;
+use nephos_model::audit;
 use nephos_model::id::ImageId;
 use nephos_model::image::{Boot, Image};
 use nephos_model::name::Hostname;
 use nephos_model::page::{Page, Start};
+use nephos_model::tenant::Mode;
 use nephos_model::workspace::Workspace;
 use serde_json::{Value, json};
 
@@ -98,6 +101,18 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
             Ok(told(&cloud.update_incident(&incident, &status, &message).await?))
         }
         Request::IncidentList => Ok(Value::Array(cloud.incidents().await?.iter().map(told).collect())),
+        Request::AuditVerify { workspace } => {
+            let checked = cloud.verify_audit_logs(workspace.as_deref()).await?;
+            Ok(Value::Array(checked.iter().map(shown_check).collect()))
+        }
+        Request::AuditRead { workspace, sandbox, after } => {
+            let mode = if sandbox { Mode::Test } else { Mode::Live };
+            let after = after.as_deref().and_then(|id| id.parse().ok());
+            let part = Part { order: Order::Oldest, after, offset: 0, limit: EXPORT_ENTRIES_MAX };
+            let listed = cloud.audit_log_of(workspace.as_deref(), mode, &part).await?;
+            let rows = listed.items.iter().map(|entry| serde_json::to_value(AuditEntryView::from(entry)));
+            Ok(json!({"entries": rows.filter_map(Result::ok).collect::<Vec<_>>(), "more": listed.more}))
+        }
         Request::Backup { file } => backup(on, &file).await,
         Request::Status => {
             let ready = cloud.store().ping().await.is_ok();
@@ -112,6 +127,17 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
 fn told(incident: &IncidentView) -> Value {
     // Texts and lists of texts, which always serialize.
     serde_json::to_value(incident).unwrap_or_default()
+}
+
+fn shown_check(checked: &Checked) -> Value {
+    let verdict = &checked.verdict;
+    let problem = verdict.fault.map(|fault| match fault {
+        audit::Fault::Missing { seq } => format!("row {seq} is missing"),
+        audit::Fault::Altered { seq } => format!("row {seq} is not the one that was written"),
+    });
+    json!({"workspace": checked.workspace, "mode": checked.mode.map(Mode::as_str), "rows": verdict.rows,
+        "first_seq": verdict.first_seq, "last_seq": verdict.last_seq, "head": hex(&verdict.head),
+        "is_whole": problem.is_none(), "problem": problem})
 }
 
 fn shown_plan(plan: &Limits) -> Value {

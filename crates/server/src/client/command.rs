@@ -514,6 +514,24 @@ pub enum Events {
     List(Plain),
 }
 
+/// Rows of the audit log.
+#[derive(Debug, Args)]
+pub struct AuditList {
+    /// Only rows of this action, such as compute.delete.
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<String>,
+    /// Only rows about this resource, by its id.
+    #[arg(long, value_name = "ID")]
+    pub resource: Option<String>,
+    /// Only rows of this API key or member, by its id.
+    #[arg(long, value_name = "ID")]
+    pub actor: Option<String>,
+    #[command(flatten)]
+    pub length: Length,
+    #[command(flatten)]
+    pub server: Server,
+}
+
 /// A month's use.
 #[derive(Debug, Args)]
 pub struct Usage {

@@ -7,11 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Answer, Api, Failure, encode, query_string};
 use super::command::{
-    Act, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, Events, KeyCreate, Keys,
-    Operations, Projects, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage, Waiting,
+    Act, AuditList, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, Events,
+    KeyCreate, Keys, Operations, Projects, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage,
+    Waiting,
 };
 use super::{operation, resolve, ssh};
-use crate::cli::Command;
+use crate::cli::{Audit, Command};
 use crate::output::{self, Output};
 
 /// Bytes of cloud-init user data at most, checked before they are sent.
@@ -33,6 +34,8 @@ const SIZE_FIELDS: &[&str] =
     &["name", "vcpus", "memory_mib", "disk_gib", "running_microunits_per_hour", "stopped_microunits_per_hour"];
 const REGION_FIELDS: &[&str] = &["name", "driver", "available", "reason"];
 const EVENT_FIELDS: &[&str] = &["seq", "id", "type", "resource_id", "project_id", "created_at"];
+const AUDIT_FIELDS: &[&str] =
+    &["seq", "created_at", "action", "resource_id", "actor.kind", "actor.id", "address", "status", "request_id"];
 
 /// Runs a command of the API. Commands of other kinds are not given to it.
 pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<(), Failure> {
@@ -51,6 +54,7 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Sizes(c) => session.catalogue(c, "/sizes", SIZE_FIELDS),
         Command::Regions(c) => session.catalogue(c, "/regions", REGION_FIELDS),
         Command::Events(Events::List(a)) => session.list(&a.server, "/events", &[], a.length.limit, EVENT_FIELDS),
+        Command::Audit(Audit::List(a)) => session.audit(&a),
         Command::Usage(a) => session.usage(&a),
         Command::Limits(a) => session.limits(&a.server),
         Command::Sandbox(c) => session.sandbox(c),
@@ -513,6 +517,12 @@ impl<'a> Session<'a> {
                 Ok(())
             }
         }
+    }
+
+    fn audit(&self, a: &AuditList) -> Result<(), Failure> {
+        let filters = [("action", &a.action), ("resource_id", &a.resource), ("actor_id", &a.actor)];
+        let filters: Vec<_> = filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
+        self.list(&a.server, "/audit-log", &filters, a.length.limit, AUDIT_FIELDS)
     }
 
     fn usage(&self, a: &Usage) -> Result<(), Failure> {

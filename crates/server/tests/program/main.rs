@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // all of it is a test
 
+mod audit;
 mod bad_input;
 mod life;
 mod mail;
