@@ -400,24 +400,7 @@ impl Cloud {
     ) -> Result<Plan<Begun>, Fault> {
         let tenant = grant.tenant();
         let now = self.now(grant.caller());
-        if !compute.status.allows(kind) {
-            let verb = kind.as_str().rsplit('.').next().unwrap_or_default();
-            let message = format!("The compute is {}, which does not allow to {verb} it.", compute.status);
-            return Err(Fault::conflict(Detail::new("state_forbids", message).resource(compute.id)));
-        }
-        let driver = self.driver(grant.caller().mode, &compute.region);
-        if let Some(reason) =
-            driver.map_or(Some("the region is not configured any more".to_owned()), |d| unavailable(&**d))
-        {
-            let message = format!("The region \"{}\" can't run computes now: {reason}", compute.region);
-            return Err(Fault {
-                details: vec![Detail::new("region_unavailable", message.clone())],
-                ..Fault::new(Code::CapacityUnavailable, message)
-            });
-        }
-        if let (Kind::ComputeStart, Some(driver)) = (kind, driver) {
-            check_labels(&**driver, &labels(&compute), InBody::No)?;
-        }
+        self.may_begin(grant, &compute, kind)?;
         let mut changed = compute.clone();
         changed.status = Status::during(kind);
         changed.reason = None;
@@ -451,8 +434,31 @@ impl Cloud {
         Ok(plan)
     }
 
+    /// Refuses an action that the compute's state or its region does not allow now.
+    pub(crate) fn may_begin(&self, grant: &Grant<ComputeWrite>, compute: &Compute, kind: Kind) -> Result<(), Fault> {
+        if !compute.status.allows(kind) {
+            let verb = kind.as_str().rsplit('.').next().unwrap_or_default();
+            let message = format!("The compute is {}, which does not allow to {verb} it.", compute.status);
+            return Err(Fault::conflict(Detail::new("state_forbids", message).resource(compute.id)));
+        }
+        let driver = self.driver(grant.caller().mode, &compute.region);
+        if let Some(reason) =
+            driver.map_or(Some("the region is not configured any more".to_owned()), |d| unavailable(&**d))
+        {
+            let message = format!("The region \"{}\" can't run computes now: {reason}", compute.region);
+            return Err(Fault {
+                details: vec![Detail::new("region_unavailable", message.clone())],
+                ..Fault::new(Code::CapacityUnavailable, message)
+            });
+        }
+        if let (Kind::ComputeStart | Kind::ComputeRebuild, Some(driver)) = (kind, driver) {
+            check_labels(&**driver, &labels(compute), InBody::No)?;
+        }
+        Ok(())
+    }
+
     /// Writes the operation of a plan and wakes a reconciler.
-    fn begin<P>(&self, plan: &mut Plan<Begun>, grant: &Grant<P>) {
+    pub(crate) fn begin<P>(&self, plan: &mut Plan<Begun>, grant: &Grant<P>) {
         let Begun { compute, operation } = &plan.value;
         let mut statements = store::operation::insert(grant.tenant(), operation);
         statements.push(store::work::want(grant.tenant(), compute.id, &compute.region, self.clock().now()));
@@ -468,7 +474,7 @@ impl Cloud {
         let mut plan = Plan::new(begun).of(compute.project_id, Some(compute.environment_id));
         plan.write(store::operation::insert(grant.tenant(), &plan.value.operation));
         let operation = plan.value.operation.id;
-        self.remove(&mut plan, grant, &compute, operation, now)?;
+        self.remove(&mut plan, grant, &compute, operation, now).await?;
         self.overtake(&mut plan, grant, &compute, now).await?;
         Ok(plan)
     }
@@ -505,11 +511,11 @@ impl Cloud {
         operation: OperationId,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        self.remove(plan, grant, compute, operation, now)?;
+        self.remove(plan, grant, compute, operation, now).await?;
         self.overtake(plan, grant, compute, now).await
     }
 
-    fn remove<T, P>(
+    async fn remove<T, P>(
         &self,
         plan: &mut Plan<T>,
         grant: &Grant<P>,
@@ -522,16 +528,20 @@ impl Cloud {
             return Err(Fault::conflict(Detail::new("protected", message).resource(compute.id)));
         }
         let tenant = grant.tenant();
+        let held = self.held_by(tenant, compute).await?;
         let removal = store::compute::Removal {
             compute_id: compute.id,
             operation_id: operation,
             region: compute.region.clone(),
             machine: compute.notes.clone().unwrap_or_default(),
-            vcpus: compute.vcpus,
-            memory_mib: compute.memory_mib,
-            disk_gib: compute.disk_gib,
+            vcpus: held.vcpus,
+            memory_mib: held.memory_mib,
+            disk_gib: held.disk_gib,
             requested_at: now,
         };
+        if held.is_altered {
+            plan.write([store::alteration::delete(tenant, compute.id)]);
+        }
         plan.write(store::compute::delete(tenant, compute, &removal));
         plan.write(store::meter::stop(tenant, compute.id, now.secs(), operation));
         plan.write([store::work::want(tenant, compute.id, &compute.region, self.clock().now())]);

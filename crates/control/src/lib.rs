@@ -4,6 +4,7 @@
 //! [`Fault`]. Deliberately not here: HTTP, SQL texts, hypervisors.
 
 pub mod address;
+pub mod alteration;
 pub mod api_key;
 pub mod audit_log;
 pub mod auth;

@@ -22,17 +22,21 @@ const DRIVERS: [&str; 3] = ["qemu", "simulator", "other"];
 pub(crate) enum Asked {
     Observe,
     Converge,
+    Grow,
+    Wipe,
     Discard,
 }
 
 impl Asked {
-    const ALL: [Self; 3] = [Self::Observe, Self::Converge, Self::Discard];
+    const ALL: [Self; 5] = [Self::Observe, Self::Converge, Self::Grow, Self::Wipe, Self::Discard];
 
     /// The name of its span.
     pub(crate) const fn span(self) -> &'static str {
         match self {
             Self::Observe => "driver.observe",
             Self::Converge => "driver.converge",
+            Self::Grow => "driver.grow",
+            Self::Wipe => "driver.wipe",
             Self::Discard => "driver.discard",
         }
     }
@@ -41,6 +45,8 @@ impl Asked {
         match self {
             Self::Observe => "observe",
             Self::Converge => "converge",
+            Self::Grow => "grow",
+            Self::Wipe => "wipe",
             Self::Discard => "discard",
         }
     }

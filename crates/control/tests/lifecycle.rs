@@ -332,7 +332,7 @@ async fn a_project_with_computes_is_not_deleted_without_force(engine: Engine) {
     let ended = ended(&world, &caller, clean_up.id).await;
     assert_eq!((ended.status, ended.progress_percent()), (OperationStatus::Succeeded, 100));
     assert!(ended.steps.iter().all(|s| s.status == OperationStatus::Succeeded && s.ended_at.is_some()));
-    assert_eq!((quota("quota.projects").await, quota("quota.computes").await), (0, 0));
+    assert_eq!((quota("quota.projects").await, quota("quota.computes").await), (1, 0), "the default project is left");
     assert!(compute(&world, &caller, begun.compute.id).await.is_none());
     let operation = world.cloud.operation(&world.grant::<OperationRead>(&caller), begun.operation.id).await.unwrap();
     assert_eq!(operation.status, OperationStatus::Cancelled);

@@ -303,6 +303,8 @@ fn cli(id: &str) -> Option<&'static str> {
         "compute.start" => "nephos computes start web-1",
         "compute.stop" => "nephos computes stop web-1",
         "compute.reboot" => "nephos computes reboot web-1",
+        "compute.resize" => "nephos computes resize web-1 --size medium",
+        "compute.rebuild" => "nephos computes rebuild web-1",
         "compute.console" => "nephos computes console web-1",
         "operation.list" => "nephos operations list",
         "operation.get" => "nephos operations get \"$OPERATION_ID\"",

@@ -57,6 +57,7 @@ pub async fn run(fixture: &mut dyn Fixture) {
     a_running_machine_outlives_its_server(fixture).await;
     a_crash_after_every_move_changes_nothing(fixture).await;
     a_wiped_machine_is_fresh(fixture).await;
+    a_disk_grows_while_nothing_runs(fixture).await;
     the_console_is_bounded(fixture).await;
     machines_are_apart(fixture).await;
 }
@@ -258,6 +259,39 @@ pub async fn a_wiped_machine_is_fresh(fixture: &mut dyn Fixture) {
     bench.clear().await;
 }
 
+/// A disk grows while the machine does not run, once, by a server that is killed in between; it is never made smaller, and
+/// what ran before boots from it again.
+///
+/// # Panics
+/// When the driver breaks its contract.
+pub async fn a_disk_grows_while_nothing_runs(fixture: &mut dyn Fixture) {
+    let mut bench = Bench::new(fixture).await;
+    let nothing = bench.driver.grow(&bench.machine).await.expect("nothing there is success");
+    assert_eq!(nothing.seen, Seen::Absent);
+    let running = bench.reach(Goal::Running { boot: 1 }).await;
+    let has_gib = bench.machine.disk_gib;
+    bench.machine.disk_gib = has_gib + 1;
+    let refused = bench.driver.grow(&bench.machine).await;
+    assert!(refused.is_err(), "the disk of a machine that runs does not grow: {refused:?}");
+    assert_eq!(bench.look().await, running);
+
+    let stopped = bench.reach(Goal::Stopped { how: Stop::Graceful }).await;
+    // The report of the first is lost with its server.
+    bench.driver.grow(&bench.machine).await.expect("a stopped machine's disk grows");
+    bench.restart().await;
+    bench.grow().await;
+    for gib in [has_gib + 1, has_gib] {
+        bench.machine.disk_gib = gib;
+        let report = bench.driver.grow(&bench.machine).await.expect("a disk that is as large is left alone");
+        assert_eq!(report.seen, stopped, "it is as large as {gib} GiB already");
+        bench.keep(&report);
+    }
+    bench.machine.disk_gib = has_gib + 1;
+    assert_eq!(bench.look().await, stopped, "a machine that was resized is as stopped as before");
+    assert_eq!(parts(&bench.reach(Goal::Running { boot: 2 }).await).0, 2);
+    bench.clear().await;
+}
+
 /// The console answers with the end of what the guest wrote, never with more than was asked for.
 ///
 /// # Panics
@@ -385,6 +419,17 @@ impl<'a> Bench<'a> {
             }
         }
         panic!("{goal:?} is not reached in {MOVES_MAX} moves; the last was {seen:?}");
+    }
+
+    /// Grows the disk, waiting for it as long as the driver says.
+    async fn grow(&mut self) {
+        for _ in 0..MOVES_MAX {
+            let report = self.driver.grow(&self.machine).await.expect("a stopped machine's disk grows");
+            self.keep(&report);
+            let Seen::Busy { again_at, .. } = report.seen else { return };
+            self.fixture.wait(&mut self.machine, again_at).await;
+        }
+        panic!("the disk does not grow in {MOVES_MAX} moves");
     }
 
     /// Discards the machine, as a control plane does that then drops its row and its notes.

@@ -193,9 +193,14 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Removes every trace of the machine, running or not; nothing there is success.
     async fn discard(&self, id: ComputeId) -> Result<(), DriverError>;
 
+    /// Makes the disk of a machine that does not run at least [`Machine::disk_gib`] large and says what there is then; asked
+    /// again while it is [`Seen::Busy`]. A disk that is as large already, or larger, stays as it is; nothing there is success,
+    /// since the disk will be made as large. A machine that is not stopped is an error and left as it is.
+    async fn grow(&self, machine: &Machine) -> Result<Report, DriverError>;
+
     /// Throws the disk away and says what there is then: [`Seen::Absent`], or [`Seen::Stopped`] with [`Halt::Fresh`] where
     /// the new disk takes no time. The next [`Driver::converge`] makes it from the image anew. Nothing there is success; a
-    /// machine that is not stopped is an error and left as it is.
+    /// machine that is not stopped is an error and left as it is, and so is one whose image could not be made a disk of.
     async fn wipe(&self, machine: &Machine) -> Result<Report, DriverError>;
 
     /// Every machine of which there is any trace on the host, for the search for orphans.

@@ -29,6 +29,8 @@ const PREPARE_MS: u64 = 2_000;
 const BOOT_MS: u64 = 4_000;
 /// The same with `simulate: slow_boot`.
 const SLOW_BOOT_MS: u64 = 120_000;
+/// Making the disk larger.
+const GROW_MS: u64 = 1_500;
 /// From the power button to power off.
 const SHUT_DOWN_MS: u64 = 3_000;
 /// From the cut to power off.
@@ -135,6 +137,23 @@ impl Driver for Simulator {
         Ok(())
     }
 
+    async fn grow(&self, machine: &Machine) -> Result<Report, DriverError> {
+        let mut script = Script::read(machine)?;
+        let grown = match seen(&script, machine) {
+            // One that is growing already is asked again when it has grown.
+            Seen::Absent => false,
+            Seen::Busy { .. } if script.growing(machine.now).is_some() => false,
+            Seen::Stopped { .. } => {
+                let took = delay(machine.id, Step::Grow(machine.disk_gib), GROW_MS);
+                script.grow(machine.disk_gib, machine.now, took)
+            }
+            Seen::Busy { doing, .. } => return Err(passing(format!("grow {}: it is {doing}", machine.id))),
+            Seen::Running { .. } => return Err(passing(format!("grow {}: it is running", machine.id))),
+        };
+        let notes = if grown { Some(script.write()?) } else { None };
+        Ok(Report { seen: seen(&script, machine), notes })
+    }
+
     async fn wipe(&self, machine: &Machine) -> Result<Report, DriverError> {
         match seen(&Script::read(machine)?, machine) {
             Seen::Absent | Seen::Stopped { .. } => {
@@ -195,6 +214,9 @@ fn seen(script: &Script, machine: &Machine) -> Seen {
     if disk.fails {
         return Seen::Absent;
     }
+    if let Some(grown) = script.growing(now) {
+        return busy("resizing the disk", grown);
+    }
     let Some(boot) = script.last_boot() else { return Seen::Stopped { why: Halt::Fresh } };
     match boot.halt {
         Some(halt) if now >= halt.off_at => Seen::Stopped { why: Halt::ShutDown },
@@ -215,6 +237,7 @@ enum Step {
     Boot(i64),
     ShutDown(i64),
     Cut(i64),
+    Grow(u32),
 }
 
 /// `mean_ms` and a jitter that is the same whenever the same step of the same machine is asked for.
@@ -224,6 +247,7 @@ fn delay(id: ComputeId, step: Step, mean_ms: u64) -> Duration {
         Step::Boot(number) => ("boot", number),
         Step::ShutDown(number) => ("shut-down", number),
         Step::Cut(number) => ("cut", number),
+        Step::Grow(gib) => ("grow", i64::from(gib)),
     };
     let spread_ms = mean_ms * JITTER_PERCENT / 100;
     let offset_ms = face::draw(&format!("{id} {name} {number}")) % (2 * spread_ms + 1);

@@ -324,6 +324,7 @@ conforms! {
     a_running_machine_outlives_its_server,
     a_crash_after_every_move_changes_nothing,
     a_wiped_machine_is_fresh,
+    a_disk_grows_while_nothing_runs,
     the_console_is_bounded,
     machines_are_apart,
 }

@@ -97,7 +97,7 @@ async fn request(api: &Api, endpoint: &Endpoint) -> (String, String) {
     let mut object = path(api, endpoint).await;
     let mut body = endpoint.example.to_owned();
     match endpoint.id {
-        "compute.start" | "compute.stop" | "compute.reboot" => {
+        "compute.start" | "compute.stop" | "compute.reboot" | "compute.resize" | "compute.rebuild" => {
             until(api, &object, "running").await;
             if endpoint.id == "compute.start" {
                 let stop = object.replace("/start", "/stop");

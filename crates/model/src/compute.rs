@@ -188,7 +188,7 @@ pub struct Compute {
     pub restart_policy: RestartPolicy,
     /// How often it was restarted by its policy since it was last asked to start.
     pub restarts: u32,
-    /// Whether deleting is refused.
+    /// Whether deleting and rebuilding are refused.
     pub protected: bool,
     /// Labels as a JSON object, keys sorted.
     pub labels: String,
@@ -214,6 +214,29 @@ pub struct Compute {
     pub updated_at: Timestamp,
     /// When its processors last began to run.
     pub started_at: Option<Timestamp>,
+}
+
+/// What is being made of a compute, until it has become that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Alteration {
+    /// It gets another size.
+    Size {
+        /// Its name.
+        name: String,
+        /// Virtual processors.
+        vcpus: u32,
+        /// Memory in MiB.
+        memory_mib: u32,
+        /// Root disk in GiB, never less than it has.
+        disk_gib: u32,
+    },
+    /// It gets a fresh root disk.
+    Image {
+        /// The image's id.
+        id: ImageId,
+        /// The image's name.
+        name: String,
+    },
 }
 
 #[cfg(test)]

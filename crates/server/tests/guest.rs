@@ -414,6 +414,66 @@ fn a_disk_that_is_lost_is_not_replaced_by_an_empty_one() {
 }
 
 #[test]
+fn a_guest_is_resized_and_rebuilt() {
+    let cloud = Cloud::new();
+    let server = cloud.serve();
+    let user_data = "#!/bin/sh\necho \"made for $(hostname)\" > /greeting\n";
+    let wanted =
+        json!({"name": "web-4", "size": "nano", "ssh_keys": [cloud.public_key().trim()], "user_data": user_data});
+    let (id, operation) = cloud.create(&server, &wanted);
+    cloud.ended(&server, &operation);
+    let running = cloud.compute(&server, &id);
+    let sectors = "cat /sys/block/vda/size";
+    let gib = |n: u64| (n << 21).to_string();
+    assert_eq!(cloud.says(&running, sectors), gib(1));
+    assert_eq!(
+        cloud.says(&running, "while ! cat /greeting; do sleep 1; done; echo kept >note; sync"),
+        "made for web-4"
+    );
+    let memory_kib = |compute: &Value| {
+        cloud.says(compute, "sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo").parse::<u64>().unwrap()
+    };
+    assert!(memory_kib(&running) < 128 * 1024);
+
+    // Another size, by a server that is killed twice on the way.
+    let path = |action: &str| format!("/computes/{id}/{action}");
+    let (status, begun, operation) = cloud.ask(&server, "POST", &path("resize"), Some(&json!({"size": "micro"})));
+    assert_eq!(status, 202, "{begun}");
+    server.signal("KILL");
+    assert_eq!(server.end().0, None);
+    let server = cloud.serve();
+    std::thread::sleep(Duration::from_millis(700));
+    server.signal("KILL");
+    assert_eq!(server.end().0, None);
+    let server = cloud.serve();
+    cloud.ended(&server, &operation.unwrap());
+    let resized = cloud.compute(&server, &id);
+    let facts = ["status", "size", "memory_mib", "disk_gib"].map(|name| &resized[name]);
+    assert_eq!(facts, [&json!("running"), &json!("micro"), &json!(512), &json!(5)], "{resized}");
+    assert_eq!(resized["ssh_host_key"], running["ssh_host_key"]);
+    assert_eq!(cloud.says(&resized, sectors), gib(5));
+    assert_eq!(cloud.says(&resized, "cat note"), "kept");
+    assert!(memory_kib(&resized) > 400 * 1024);
+    // The file system grows while the guest is up.
+    let grown = "while [ $(df -k / | awk 'NR == 2 {print $2}') -lt 4000000 ]; do sleep 1; done; echo grown";
+    assert_eq!(cloud.says(&resized, grown), "grown");
+    let (status, refused, _) = cloud.ask(&server, "POST", &path("resize"), Some(&json!({"size": "nano"})));
+    assert_eq!((status, &refused["details"][0]["code"]), (409, &json!("disk_would_shrink")), "{refused}");
+
+    // A fresh disk, under the same name, address and host key.
+    let rebuilt = cloud.act(&server, &id, "rebuild");
+    assert_eq!((&rebuilt["status"], &rebuilt["address"]), (&json!("running"), &resized["address"]), "{rebuilt}");
+    assert_eq!(rebuilt["ssh_host_key"], running["ssh_host_key"]);
+    assert_eq!(cloud.says(&rebuilt, "test -e note && echo kept || echo gone"), "gone");
+    assert_eq!(cloud.says(&rebuilt, "while ! cat /greeting; do sleep 1; done"), "made for web-4");
+    assert_eq!(cloud.says(&rebuilt, sectors), gib(5));
+
+    cloud.delete(&server, &id);
+    cloud.assert_nothing_left();
+    server.stop();
+}
+
+#[test]
 fn a_guest_that_is_half_made_is_finished_or_gone() {
     let cloud = Cloud::new();
     let server = cloud.serve();

@@ -29,6 +29,8 @@ macro_rules! purged {
 purged! {
     /// Removes some rows of `work`.
     PURGE_WORK LEFT_WORK = "work" ("compute_id");
+    /// Removes some rows of `alterations`.
+    PURGE_ALTERATIONS LEFT_ALTERATIONS = "alterations" ("compute_id");
     /// Removes some rows of `removals`.
     PURGE_REMOVALS LEFT_REMOVALS = "removals" ("compute_id");
     /// Removes some rows of `computes`.

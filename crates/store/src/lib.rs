@@ -28,6 +28,7 @@
 //! # Ok::<(), nephos_store::StoreError>(()) }).unwrap();
 //! ```
 
+pub mod alteration;
 pub mod api_key;
 pub mod audit;
 pub mod audit_log;

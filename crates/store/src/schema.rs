@@ -7,4 +7,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "core", sql: include_str!("../migrations/0001_core.sql") },
     Migration { version: 2, name: "mail", sql: include_str!("../migrations/0002_mail.sql") },
     Migration { version: 3, name: "audit", sql: include_str!("../migrations/0003_audit.sql") },
+    Migration { version: 4, name: "alterations", sql: include_str!("../migrations/0004_alterations.sql") },
 ];

@@ -42,21 +42,33 @@ pub struct World {
     pub database: TestDatabase,
     /// The letters that it sent.
     pub mailbox: Mailbox,
+    settings: Settings,
     background: Option<Background>,
 }
 
 impl World {
     /// A cloud on `engine`, whose background does not run yet.
     pub async fn new(engine: Engine) -> Self {
+        Self::with(engine, Settings::default()).await
+    }
+
+    /// The same with settings of its own.
+    pub async fn with(engine: Engine, settings: Settings) -> Self {
         let database = TestDatabase::migrated(engine, MIGRATIONS).await;
         let clock = WorldClock::new();
         let mailbox = Mailbox::default();
-        let cloud = Self::cloud_over(&database, &clock, &mailbox, 7);
-        Self { cloud, clock, database, mailbox, background: None }
+        let cloud = Self::cloud_over(&database, &clock, &mailbox, &settings, 7);
+        Self { cloud, clock, database, mailbox, settings, background: None }
     }
 
     /// A control plane over a database: another process of the same installation, as far as the rows can tell.
-    fn cloud_over(database: &TestDatabase, clock: &WorldClock, mailbox: &Mailbox, seed: u64) -> Cloud {
+    fn cloud_over(
+        database: &TestDatabase,
+        clock: &WorldClock,
+        mailbox: &Mailbox,
+        settings: &Settings,
+        seed: u64,
+    ) -> Cloud {
         let simulator: Arc<dyn Driver> = Arc::new(Simulator::new());
         let region = |name: &str, mode| {
             (Region { name: name.to_owned(), driver: "simulator".to_owned(), mode }, simulator.clone())
@@ -65,7 +77,7 @@ impl World {
             store: database.store().clone(),
             clock: Arc::new(clock.clone()),
             entropy: Arc::new(SeededEntropy::new(seed)),
-            settings: Settings::default(),
+            settings: settings.clone(),
             master_key: MASTER_KEY,
             regions: vec![
                 region("local", Mode::Live),
@@ -79,12 +91,12 @@ impl World {
 
     /// Another process of the same installation, at the same time; its background does not run.
     pub fn replica(&self, seed: u64) -> Cloud {
-        Self::cloud_over(&self.database, &self.clock, &self.mailbox, seed)
+        Self::cloud_over(&self.database, &self.clock, &self.mailbox, &self.settings, seed)
     }
 
     /// Another process of the same installation, whose clock stands at another time.
     pub fn replica_at(&self, seed: u64, now: Timestamp) -> Cloud {
-        Self::cloud_over(&self.database, &WorldClock::at(now), &self.mailbox, seed)
+        Self::cloud_over(&self.database, &WorldClock::at(now), &self.mailbox, &self.settings, seed)
     }
 
     /// The same, with its background running.
@@ -117,7 +129,7 @@ impl World {
     pub async fn crash(&mut self, seed: u64) {
         // Dropping ends the tasks at their next await, without a word to anybody.
         self.background = None;
-        self.cloud = Self::cloud_over(&self.database, &self.clock, &self.mailbox, seed);
+        self.cloud = Self::cloud_over(&self.database, &self.clock, &self.mailbox, &self.settings, seed);
         self.start().await;
     }
 
@@ -161,6 +173,7 @@ impl World {
         batch.extend(nephos_store::member::insert(workspace.id, &member));
         batch.extend(nephos_store::tenant::insert(&tenant, now));
         batch.extend(self.cloud.first_project(tenant.id, now));
+        batch.push(nephos_store::counter::take(tenant.id, "quota.projects", 1, 1));
         store.write(batch).await.expect("a workspace's rows");
         Arc::new(Caller {
             workspace_id: tenant.workspace_id,

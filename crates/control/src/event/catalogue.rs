@@ -71,6 +71,12 @@ pub const TYPES: &[EventType] = &[
     changed::<ComputeView>("compute.starting", "A compute is being started."),
     changed::<ComputeView>("compute.stopping", "A compute is being stopped."),
     changed::<ComputeView>("compute.rebooting", "A compute is being rebooted."),
+    changed::<ComputeView>("compute.resizing", "A compute is getting another size."),
+    changed::<ComputeView>("compute.resized", "A compute has another size, and costs what that costs from now on."),
+    changed::<ComputeView>(
+        "compute.rebuilding",
+        "A compute is getting a fresh root disk; the one it has is thrown away.",
+    ),
     changed::<ComputeView>("compute.running", "A compute runs."),
     changed::<ComputeView>("compute.stopped", "A compute has stopped."),
     changed::<ComputeView>("compute.failed", "A compute could not be brought into the state that was wished."),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nephos_driver::{Driver, DriverError, Goal, Halt, Machine, Seen};
 use nephos_model::Timestamp;
-use nephos_model::compute::{Compute, Status, Wish};
+use nephos_model::compute::{Alteration, Compute, Status, Wish};
 use nephos_model::event::Actor;
 use nephos_model::fault::Code;
 use nephos_model::image::Image;
@@ -17,6 +17,7 @@ use nephos_store as store;
 use nephos_store::{Batch, StoreError};
 use tracing::{info, warn};
 
+use super::alter::Altered;
 use super::next::{Step, Wished, next};
 use super::{LookError, Looked, machine};
 use crate::Cloud;
@@ -38,6 +39,7 @@ pub(super) struct Look<'a> {
     pub(super) ahead: Duration,
     pub(super) driver: Arc<dyn Driver>,
     pub(super) image: Image,
+    pub(super) alteration: Option<Alteration>,
     pub(super) time: Time,
 }
 
@@ -58,7 +60,7 @@ pub(super) enum Time {
 pub(super) type MaybeOperation = Option<(Operation, i64)>;
 
 impl Look<'_> {
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         match self.time {
             Time::Present => self.cloud.clock().now().plus(self.ahead),
             Time::AsOf { at, .. } => at,
@@ -124,6 +126,14 @@ impl Look<'_> {
                     goal_of(&compute, goal)
                 }
                 Step::Converge(goal) => goal,
+                Step::Alter => match self.alter(&mut was, &mut compute, &mut operation).await? {
+                    Altered::Seen(then) => {
+                        report = then;
+                        continue;
+                    }
+                    Altered::Overtaken => return Ok(Looked::Again),
+                    Altered::Never(code, why) => return self.fail(&was, compute, operation, code, why).await,
+                },
             };
             // What was counted and noted must be durable before the host is changed.
             let begun = Self::begun(&mut operation, &compute, goal, now);
@@ -140,13 +150,10 @@ impl Look<'_> {
             let converging = self.driver.converge(&machine, goal);
             report = match self.cloud.asked(&*self.driver, Asked::Converge, converging).await {
                 Ok(report) => report,
-                Err(DriverError::Refused(why)) => {
-                    return self.fail(&was, compute, operation, Code::Conflict, why).await;
+                Err(error) => {
+                    let (code, why) = for_good(error)?;
+                    return self.fail(&was, compute, operation, code, why).await;
                 }
-                Err(DriverError::NoCapacity(why)) => {
-                    return self.fail(&was, compute, operation, Code::CapacityUnavailable, why).await;
-                }
-                Err(error) => return Err(error.into()),
             };
         }
         self.save(&was, compute, operation, self.cloud.clock().now()).await
@@ -172,6 +179,7 @@ impl Look<'_> {
             policy: compute.restart_policy,
             deaths: if compute.status == Status::Running && lived(compute, now) { 0 } else { compute.restarts },
             force_at: stopping.or(cancelled).map_or(never, |since| since.plus(deadline)),
+            alters: self.alteration.is_some(),
         }
     }
 
@@ -186,7 +194,7 @@ impl Look<'_> {
         reach(operation, step, now)
     }
 
-    async fn write_progress(
+    pub(super) async fn write_progress(
         &self,
         was: Status,
         compute: &mut Compute,
@@ -301,7 +309,8 @@ impl Look<'_> {
         compute.updated_at = now;
         let request_id = operation.as_ref().map(|(o, _)| o.request_id.clone());
         let mut batch = Batch::from(store::compute::update(self.tenant, &compute, was.status));
-        batch.extend(self.meter(&compute, now));
+        batch.extend(self.meter(&compute, status == Status::Running, now));
+        batch.extend(self.abandon(&compute));
         batch.push(self.event(event, was, &compute, request_id, now));
         let mut ended = None;
         if let Some((mut operation, version)) = operation.filter(|(o, _)| !o.status.ended()) {
@@ -352,12 +361,11 @@ impl Look<'_> {
     }
 
     /// From now on its running or its stopped time is metered; one that never ran is not.
-    fn meter(&self, compute: &Compute, now: Timestamp) -> Vec<store::Statement> {
+    pub(super) fn meter(&self, compute: &Compute, running: bool, now: Timestamp) -> Vec<store::Statement> {
         if compute.started_at.is_none() {
             return Vec::new();
         }
         let price = self.cloud.size(&compute.size);
-        let running = compute.status == Status::Running;
         let microunits_per_hour = match (self.mode, price) {
             (Mode::Test, _) | (_, None) => 0,
             (Mode::Live, Some(size)) if running => size.running_microunits_per_hour,
@@ -383,9 +391,18 @@ pub(super) struct Was {
     pub(super) status: Status,
 }
 
-enum Wrote {
+pub(super) enum Wrote {
     Done,
     Overtaken,
+}
+
+/// What a driver will not do however often it is asked: a code and the reason, for people. All else is tried again.
+pub(super) fn for_good(error: DriverError) -> Result<(Code, String), LookError> {
+    match error {
+        DriverError::Refused(why) => Ok((Code::Conflict, why)),
+        DriverError::NoCapacity(why) => Ok((Code::CapacityUnavailable, why)),
+        error @ DriverError::Passing { .. } => Err(error.into()),
+    }
 }
 
 /// Whether a compute ran long enough that its next death is the first of a new row.

@@ -3,6 +3,7 @@
 //! A look is a leased row of the queue. All that a look learns is written in one batch, compare-and-set on the
 //! compute's version, so two looks can't both act on the same state and a crash anywhere is made good by the next look.
 
+mod alter;
 mod look;
 pub mod next;
 mod settle;
@@ -297,13 +298,14 @@ impl Cloud {
             None => None,
         };
         let image = self.image_of(&compute).await.map_err(|f| LookError::Other(f.to_string()))?;
+        let alteration = self.store().alteration(work.tenant, compute.id).await?;
         let time = if tenant.mode == Mode::Test && driver.is_simulated() {
             let at = operation.as_ref().map_or(compute.updated_at, |(o, _)| o.created_at);
             Time::AsOf { at, horizon: work.due_at.min(self.clock().now()).plus(ahead) }
         } else {
             Time::Present
         };
-        let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image, time };
+        let look = Look { cloud: self, tenant: work.tenant, mode: tenant.mode, ahead, driver, image, alteration, time };
         look.run(compute, operation).await
     }
 
@@ -400,8 +402,9 @@ impl Cloud {
         let driver = self.driver(tenant.mode, &work.region)?.clone();
         let ahead = ahead_of(&tenant);
         let image = self.image_of(&compute).await.ok()?;
+        let alteration = self.store().alteration(work.tenant, compute.id).await.ok()?;
         let (mode, time) = (tenant.mode, Time::Present);
-        let look = Look { cloud: self, tenant: work.tenant, mode, ahead, driver, image, time };
+        let look = Look { cloud: self, tenant: work.tenant, mode, ahead, driver, image, alteration, time };
         let was = Was { view: ComputeView::from(&compute), status: compute.status };
         look.fail(&was, compute, operation, Code::InternalServerError, why).await.ok()
     }

@@ -5,6 +5,9 @@
 //! wished running      boot     boot    *              *               stop                  settle
 //!        stopped      settle   settle  settle         settle          stop                  stop
 //!
+//! A compute that is resized or rebuilt is stopped first; then its disk is altered, whatever it is wished to be; from then
+//! on the table holds.
+//!
 //! * on the way up: boot (a died one at most BOOTS_MAX times, then fail);
 //!   while it counted as running: a shut-down is the guest's own wish, a death is settled by the restart policy.
 //! ```
@@ -32,6 +35,8 @@ pub struct Wished {
     pub deaths: u32,
     /// When a stop that is under way is forced.
     pub force_at: Timestamp,
+    /// Whether its disk is to be altered, which takes a machine that does not run.
+    pub alters: bool,
 }
 
 /// The next step.
@@ -41,6 +46,8 @@ pub enum Step {
     Converge(Goal),
     /// It died on the way up or its policy restarts it: count that, then ask for one move.
     Restart(Goal),
+    /// Alter the disk of a machine that does not run.
+    Alter,
     /// Look again then.
     Look(Timestamp),
     /// It is as wished.
@@ -56,10 +63,11 @@ pub fn next(wished: &Wished, seen: &Seen, now: Timestamp) -> Step {
     let boot = Goal::Running { boot: wished.boot };
     let stop = Goal::Stopped { how: if now >= wished.force_at { Stop::Forced } else { Stop::Graceful } };
     match (wished.wish, seen) {
-        (Wish::Running, Seen::Running { boot, .. }) if *boot >= wished.boot => Step::Settle,
+        (Wish::Running, Seen::Running { boot, .. }) if *boot >= wished.boot && !wished.alters => Step::Settle,
         (_, Seen::Running { .. }) => Step::Converge(stop),
         (_, Seen::Busy { .. }) if now >= wished.force_at => Step::Converge(stop),
         (_, Seen::Busy { again_at, .. }) => Step::Look((*again_at).min(wished.force_at)),
+        (Wish::Running | Wish::Stopped, Seen::Absent | Seen::Stopped { .. }) if wished.alters => Step::Alter,
         (Wish::Stopped | Wish::Gone, Seen::Absent | Seen::Stopped { .. }) => Step::Settle,
         (Wish::Running, Seen::Absent) if wished.was_running => died(wished, "the machine is gone from its host", boot),
         (Wish::Running, Seen::Absent | Seen::Stopped { why: Halt::Fresh }) => Step::Converge(boot),
@@ -115,14 +123,15 @@ mod tests {
         let policy = prop_oneof![Just(RestartPolicy::Never), Just(RestartPolicy::OnFailure)];
         let force =
             prop_oneof![Just(Timestamp::from_micros(i64::MAX)), (990_i64..1_010).prop_map(Timestamp::from_secs)];
-        (wish, 1_i64..4, any::<bool>(), policy, 0_u32..5, force).prop_map(
-            |(wish, boot, was_running, policy, deaths, force_at)| Wished {
+        (wish, 1_i64..4, any::<bool>(), policy, 0_u32..5, force, any::<bool>()).prop_map(
+            |(wish, boot, was_running, policy, deaths, force_at, alters)| Wished {
                 wish,
                 boot,
                 was_running,
                 policy,
                 deaths,
                 force_at,
+                alters,
             },
         )
     }
@@ -136,7 +145,13 @@ mod tests {
                 (Wish::Stopped, Seen::Stopped { .. } | Seen::Absent) => true,
                 _ => false,
             };
-            prop_assert_eq!(settled, as_wished);
+            prop_assert_eq!(settled, as_wished && !w.alters);
+        }
+
+        #[test]
+        fn a_disk_is_altered_only_while_nothing_runs(w in wished(), s in seen()) {
+            let idle = matches!(s, Seen::Absent | Seen::Stopped { .. });
+            prop_assert_eq!(next(&w, &s, NOW) == Step::Alter, w.alters && idle);
         }
 
         #[test]
@@ -154,7 +169,7 @@ mod tests {
         #[test]
         fn a_machine_that_keeps_dying_is_given_up(w in wished(), why in "[a-z]{1,8}") {
             let s = Seen::Stopped { why: Halt::Died(why) };
-            let w = Wished { wish: Wish::Running, deaths: BOOTS_MAX, ..w };
+            let w = Wished { wish: Wish::Running, deaths: BOOTS_MAX, alters: false, ..w };
             prop_assert!(matches!(next(&w, &s, NOW), Step::Fail(_)));
         }
 

@@ -57,7 +57,7 @@ pub struct ComputeView {
     pub reason: Option<String>,
     /// What happens when it stops by itself: `never` or `on_failure`.
     pub restart_policy: String,
-    /// Whether deleting it is refused.
+    /// Whether deleting and rebuilding it are refused.
     pub protected: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use nephos_model::id::Id;
 
 use super::command::{self, Plan};
+use super::disk;
 use super::home::{Home, Record};
 use super::network::{self, Socket, Sockets};
 use super::probe::{Facts, Uplink};
@@ -20,7 +21,6 @@ use crate::Machine;
 
 /// Open files for QEMU.
 const QEMU_FILES_MAX: u64 = 1_024;
-const GIB: u64 = 1 << 30;
 
 /// Everything that a start needs.
 pub struct Launch {
@@ -97,15 +97,13 @@ impl Launch {
             Some(cgroups) => Some(cgroups.make(self.machine.id, self.machine.memory_mib, self.machine.vcpus)?),
             None => None,
         };
-        let disk_bytes = u64::from(self.machine.disk_gib) * GIB;
         let cage = Cage {
             identity: self.identity.clone(),
             directory: Some(File::open(self.home.path())?.into()),
             keep,
             record: Some(self.home.begin_boot(self.boot)?),
             group,
-            // The overlay's own tables on top of what the guest can fill.
-            file_bytes_max: Some(disk_bytes + disk_bytes / 16 + GIB),
+            file_bytes_max: Some(disk::file_bytes_max(&self.machine)),
             files_max: QEMU_FILES_MAX,
             ..Cage::default()
         };

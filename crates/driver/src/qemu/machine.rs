@@ -2,9 +2,7 @@
 //! repeated after a crash in the middle of it.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::time::Duration;
 
 use nephos_model::compute::Address;
@@ -12,18 +10,16 @@ use nephos_model::id::ComputeId;
 use nephos_model::image::Boot;
 use tokio::sync::watch;
 
-use super::home::{BootRecord, Record, Started};
+use super::home::{Record, Started};
 use super::host_key::HostKey;
 use super::hub::Seat;
-use super::images::{said, tool_cage};
 use super::launch::Launch;
 use super::network::{self, Socket, Sockets};
 use super::probe::Facts;
 use super::process::{self, Process};
-use super::run::run;
 use super::sys::Identity;
 use super::task::{self, Order, Shared, Status, Subject};
-use super::{Inner, blocking, failed, lock, passing, qcow2};
+use super::{Inner, blocking, failed, lock};
 use crate::{DriverError, Goal, Halt, Machine, Report, Seen, Stop};
 
 /// Milliseconds a call waits for a machine that was just started, or found again, to say what it does.
@@ -32,15 +28,12 @@ const STATUS_WAIT_MS: u64 = 15_000;
 const END_WAIT_MS: u64 = 10_000;
 /// Milliseconds for a killed process to go.
 const KILL_DEADLINE_MS: u64 = 10_000;
-/// Milliseconds for making an overlay.
-const OVERLAY_DEADLINE_MS: u64 = 20_000;
 /// Milliseconds after which it is worth looking again at a machine that is held or on its way.
 const LOOK_AGAIN_MS: u64 = 1_000;
 /// Looks at a port that is taken before another one is chosen.
 const PORT_LOOKS_MAX: u32 = 40;
 /// Milliseconds between them.
 const PORT_LOOK_MS: u64 = 50;
-const GIB: u64 = 1 << 30;
 
 impl Inner {
     pub(super) async fn observe(&self, machine: &Machine) -> Result<Report, DriverError> {
@@ -75,21 +68,6 @@ impl Inner {
         Ok(report(seen))
     }
 
-    pub(super) async fn wipe(&self, machine: &Machine) -> Result<Report, DriverError> {
-        match self.see(machine.id).await? {
-            Seen::Running { .. } | Seen::Busy { .. } => {
-                return Err(DriverError::Passing {
-                    context: format!("the disk of {} can't be thrown away while it runs: stop it first", machine.id),
-                    source: None,
-                });
-            }
-            Seen::Absent | Seen::Stopped { .. } => {}
-        }
-        let home = self.home(machine.id);
-        blocking("a disk can't be thrown away", move || home.wipe()).await?;
-        Ok(report(Seen::Absent))
-    }
-
     pub(super) async fn discard(&self, id: ComputeId) -> Result<(), DriverError> {
         let home = self.home(id);
         // A damaged record must not keep its machine from being removed: the process table knows the process, too.
@@ -113,7 +91,7 @@ impl Inner {
     }
 
     /// What there is, from disk, the process table and, for what runs, its task.
-    async fn see(&self, id: ComputeId) -> Result<Seen, DriverError> {
+    pub(super) async fn see(&self, id: ComputeId) -> Result<Seen, DriverError> {
         let home = self.home(id);
         let Some(record) = self.known(id)? else { return Ok(Seen::Absent) };
         if !home.has_disk() {
@@ -182,7 +160,7 @@ impl Inner {
     }
 
     /// What was decided about a compute: from memory, else from its directory, where a damaged file is an error.
-    fn known(&self, id: ComputeId) -> Result<Option<Record>, DriverError> {
+    pub(super) fn known(&self, id: ComputeId) -> Result<Option<Record>, DriverError> {
         match self.record(id) {
             Some(record) => Ok(Some(record)),
             None => self.home(id).record().map_err(|e| failed("what was known of a compute can't be read", e)),
@@ -202,7 +180,7 @@ impl Inner {
         })
     }
 
-    fn owner(&self, record: &Record) -> Option<u32> {
+    pub(super) fn owner(&self, record: &Record) -> Option<u32> {
         rustix::process::geteuid().is_root().then(|| self.options.uid_base + record.slot)
     }
 
@@ -309,74 +287,14 @@ impl Inner {
         let was_made = home.boot_record().map_err(unread)?.is_some() && home.started().map_err(unread)?.is_some();
         if machine.has_run && (was_made || !is_known) {
             return Err(DriverError::Refused(
-                "the disk of this compute is gone from its host: its operator can put it back; without it, delete the compute and make it anew".to_owned(),
+                "the disk of this compute is gone from its host: its operator can put it back; without it, rebuild the compute, which gives it a fresh disk, or delete it".to_owned(),
             ));
         }
         Ok(())
     }
 
-    /// Makes directory and disk, or what is missing of them.
-    async fn make(&self, machine: &Machine) -> Result<(), DriverError> {
-        if !self.images.holds(&machine.image) {
-            return Err(DriverError::Refused(format!(
-                "the image {} is not on this host: the operator can add it again with `nephos image add`",
-                machine.image.name
-            )));
-        }
-        let Some(base) = self.images.path(&machine.image.checksum) else {
-            return Err(DriverError::Refused(format!("the image {} has no valid checksum", machine.image.name)));
-        };
-        let header = File::open(&base).and_then(qcow2::read).map_err(|e| failed("an image can't be read", e))?;
-        let header = header.map_err(|e| DriverError::Refused(format!("the image {}: {e}", machine.image.name)))?;
-        if header.virtual_bytes > u64::from(machine.disk_gib) * GIB {
-            return Err(DriverError::Refused(format!(
-                "the image {} needs a disk of {} GiB: choose a larger size",
-                machine.image.name,
-                header.virtual_bytes.div_ceil(GIB)
-            )));
-        }
-        let record = self.decide(machine).await?;
-        let owner = self.owner(&record);
-        let (home, boot, images) = (self.home(machine.id), machine.image.boot.clone(), self.images.clone());
-        blocking("a compute's directory can't be made", move || {
-            home.make(owner)?;
-            home.link(&base, "base.qcow2")?;
-            if let Boot::Kernel { kernel, initrd, .. } = &boot {
-                for (checksum, name) in [(kernel, "kernel"), (initrd, "initrd")] {
-                    home.link(&images.path(checksum).ok_or(io::ErrorKind::NotFound)?, name)?;
-                }
-            }
-            home.write_boot_record(&BootRecord { command_line: command_line_of(&boot) })?;
-            home.make_writable("disk.new", owner)
-        })
-        .await?;
-        self.make_overlay(machine, &record).await
-    }
-
-    async fn make_overlay(&self, machine: &Machine, record: &Record) -> Result<(), DriverError> {
-        let home = self.home(machine.id);
-        let directory = File::open(home.path()).map_err(|e| failed("a compute's directory can't be opened", e))?;
-        let mut command = Command::new(&self.options.qemu_img);
-        command.args(["create", "-q", "-f", "qcow2", "-u", "-F", "qcow2", "-b", "base.qcow2", "disk.new"]);
-        command.arg(format!("{}G", machine.disk_gib));
-        let identity = self.owner(record).map(|id| Identity { id, groups: Vec::new() });
-        let cage = tool_cage(directory.into(), identity, GIB);
-        let output = run(command, cage, OVERLAY_DEADLINE_MS, &*self.clock).await;
-        let output = output.map_err(|e| passing("a disk can't be made", e))?;
-        if !output.success {
-            let context = format!("a disk can't be made; qemu-img says: {}", said(&output.stderr));
-            return Err(DriverError::Passing { context, source: None });
-        }
-        blocking("a disk can't be made", move || {
-            File::open(home.file("disk.new"))?.sync_all()?;
-            std::fs::rename(home.file("disk.new"), home.file("disk.qcow2"))?;
-            home.sync()
-        })
-        .await
-    }
-
     /// Decides slot, port, seat and host key of a compute, once, and writes them down.
-    async fn decide(&self, machine: &Machine) -> Result<Record, DriverError> {
+    pub(super) async fn decide(&self, machine: &Machine) -> Result<Record, DriverError> {
         if let Some(record) = self.known(machine.id)? {
             lock(&self.records).insert(machine.id, record.clone());
             return Ok(record);
@@ -483,12 +401,12 @@ impl Inner {
     }
 }
 
-fn report(seen: Seen) -> Report {
+pub(super) fn report(seen: Seen) -> Report {
     Report { seen, notes: None }
 }
 
 /// The kernel's command line, for an image that comes with a kernel.
-fn command_line_of(boot: &Boot) -> Option<String> {
+pub(super) fn command_line_of(boot: &Boot) -> Option<String> {
     match boot {
         Boot::Disk => None,
         Boot::Kernel { command_line, .. } => Some(command_line.clone()),

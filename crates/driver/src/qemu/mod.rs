@@ -7,6 +7,7 @@
 mod cgroup;
 mod command;
 mod console;
+mod disk;
 mod home;
 mod host_key;
 mod hub;
@@ -261,6 +262,16 @@ impl Driver for Qemu {
             let turn = inner.turn(id);
             let _turn = turn.lock().await;
             inner.discard(id).await
+        })
+        .await
+    }
+
+    async fn grow(&self, machine: &Machine) -> Result<Report, DriverError> {
+        let (inner, machine) = (Arc::clone(&self.inner), machine.clone());
+        self.apart(async move {
+            let turn = inner.turn(machine.id);
+            let _turn = turn.lock().await;
+            inner.grow(&machine).await
         })
         .await
     }

@@ -60,6 +60,14 @@ pub fn read(file: impl Read) -> io::Result<Result<Header, HeaderError>> {
     Ok(judge(&bytes))
 }
 
+/// Bytes of the disk that a guest sees, of a file that may have a backing file; `None` when it is not qcow2.
+pub fn virtual_bytes(file: impl Read) -> io::Result<Option<u64>> {
+    let mut bytes = Vec::new();
+    file.take(HEADER_BYTES).read_to_end(&mut bytes)?;
+    let length = bytes.get(24..32).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes);
+    Ok(length.filter(|_| is_qcow2(&bytes)))
+}
+
 fn judge(bytes: &[u8]) -> Result<Header, HeaderError> {
     if !is_qcow2(bytes) {
         return Err(HeaderError::NotQcow2);
@@ -119,6 +127,8 @@ pub(super) mod tests {
     #[test]
     fn headers_by_hand() {
         assert_eq!(judge(&header(1 << 30)), Ok(Header { virtual_bytes: 1 << 30 }));
+        assert_eq!(virtual_bytes(&*with(15, 112)).unwrap(), Some(1 << 30), "a backing file does not matter here");
+        assert_eq!(virtual_bytes(&b"\x7fELF"[..]).unwrap(), None);
         assert_eq!(judge(b"\x7fELF"), Err(HeaderError::NotQcow2));
         assert_eq!(judge(&header(1)[..60]), Err(HeaderError::Damaged));
         assert_eq!(judge(&header(0)), Err(HeaderError::Damaged));

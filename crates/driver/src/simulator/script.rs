@@ -27,6 +27,8 @@ pub(super) struct Disk {
     pub(super) ready_at: Timestamp,
     /// Whether there is nothing after all when it should be made.
     pub(super) fails: bool,
+    /// The size that it was last asked to have, in GiB, and when it has it.
+    pub(super) grown: Option<(u32, Timestamp)>,
 }
 
 /// The last boot.
@@ -94,7 +96,22 @@ impl Script {
 
     /// The disk is being made.
     pub(super) fn prepare(&mut self, now: Timestamp, took: Duration, fails: bool) {
-        *self = Self { disk: Some(Disk { ready_at: now.plus(took), fails }), boot: None };
+        *self = Self { disk: Some(Disk { ready_at: now.plus(took), fails, grown: None }), boot: None };
+    }
+
+    /// The disk is to have so many GiB; returns whether that changes anything.
+    pub(super) fn grow(&mut self, gib: u32, now: Timestamp, took: Duration) -> bool {
+        let Some(disk) = &mut self.disk else { return false };
+        let grows = disk.grown.is_none_or(|(has, _)| has < gib);
+        if grows {
+            disk.grown = Some((gib, now.plus(took)));
+        }
+        grows
+    }
+
+    /// When the disk has the size that it is getting.
+    pub(super) fn growing(&self, now: Timestamp) -> Option<Timestamp> {
+        self.disk?.grown.map(|(_, at)| at).filter(|at| now < *at)
     }
 
     /// The power is switched on.
@@ -134,6 +151,8 @@ struct Stored {
 struct StoredDisk {
     ready_at: i64,
     fails: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grown: Option<(u32, i64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -156,7 +175,11 @@ impl From<Stored> for Script {
     fn from(stored: Stored) -> Self {
         let at = Timestamp::from_micros;
         Self {
-            disk: stored.disk.map(|d| Disk { ready_at: at(d.ready_at), fails: d.fails }),
+            disk: stored.disk.map(|d| Disk {
+                ready_at: at(d.ready_at),
+                fails: d.fails,
+                grown: d.grown.map(|(gib, until)| (gib, at(until))),
+            }),
             boot: stored.boot.map(|b| Boot {
                 number: b.number,
                 began_at: at(b.began_at),
@@ -175,7 +198,11 @@ impl From<&Script> for Stored {
     fn from(script: &Script) -> Self {
         Self {
             form: FORM,
-            disk: script.disk.map(|d| StoredDisk { ready_at: d.ready_at.micros(), fails: d.fails }),
+            disk: script.disk.map(|d| StoredDisk {
+                ready_at: d.ready_at.micros(),
+                fails: d.fails,
+                grown: d.grown.map(|(gib, at)| (gib, at.micros())),
+            }),
             boot: script.boot.map(|b| StoredBoot {
                 number: b.number,
                 began_at: b.began_at.micros(),

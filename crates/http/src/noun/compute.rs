@@ -1,8 +1,8 @@
 //! Computes and the actions on them.
 
-use nephos_control::caller::{ComputeRead, ComputeWrite};
-use nephos_control::compute::{CONSOLE_BYTES_MAX, Choice, ComputePatch, Filter, NewCompute};
-use nephos_control::plan::CommitError;
+use nephos_control::caller::{ComputeRead, ComputeWrite, Grant};
+use nephos_control::compute::{Begun, CONSOLE_BYTES_MAX, Choice, ComputePatch, Filter, NewCompute};
+use nephos_control::plan::{CommitError, Plan};
 use nephos_control::view::{ComputeView, OperationView};
 use nephos_model::compute::{RestartPolicy, SSH_KEYS_MAX, USER_DATA_BYTES_MAX};
 use nephos_model::id::{ComputeId, ProjectId};
@@ -55,16 +55,21 @@ const NEW: &[Field] = &[
     ),
     Field::nullable("user_data", Kind::Text { bytes_max: USER_DATA_BYTES_MAX }, "cloud-init user data."),
     Field::optional("labels", Kind::Labels, "Its labels."),
-    Field::optional("protected", Kind::Bool, "Whether deleting it is refused; by default false."),
+    Field::optional("protected", Kind::Bool, "Whether deleting and rebuilding it are refused; by default false."),
     Field::optional("restart_policy", Kind::OneOf(POLICIES), "What happens when it stops by itself; by default never."),
 ];
 
 const CHANGE: &[Field] = &[
     Field::optional("name", Kind::Hostname, "Its new name; the guest learns of it when it is rebuilt."),
     Field::nullable("labels", Kind::Labels, "All of its labels; null removes them."),
-    Field::optional("protected", Kind::Bool, "Whether deleting it is refused."),
+    Field::optional("protected", Kind::Bool, "Whether deleting and rebuilding it are refused."),
     Field::optional("restart_policy", Kind::OneOf(POLICIES), "What happens when it stops by itself."),
 ];
+
+const RESIZE: &[Field] = &[Field::required("size", Kind::Hostname, "The name of the size that it gets.")];
+
+const REBUILD: &[Field] =
+    &[Field::nullable("image", Kind::Reference("an image"), "The image's name or id; by default the one it has.")];
 
 /// The operations.
 pub const OPERATIONS: &[Endpoint] = &[
@@ -112,6 +117,25 @@ pub const OPERATIONS: &[Endpoint] = &[
         ),
     action("compute.reboot", "/computes/{id}/reboot", |c| Box::pin(act(c, Action::ComputeReboot)))
         .told("Reboot a compute", "Shuts the guest down and boots it again.", "Compute is rebooting."),
+    action("compute.resize", "/computes/{id}/resize", |c| Box::pin(resize(c)))
+        .told(
+            "Resize a compute",
+            "Gives a compute another size. One that runs is shut down for it and booted again, one that is stopped stays \
+             stopped. The disk grows with the size and never shrinks. Quota and room for what the size adds are taken at \
+             once; the compute has its new size, and costs what that costs, from the second at which its disk is ready.",
+            "Compute is being resized.",
+        )
+        .body(RESIZE, r#"{"size":"medium"}"#)
+        .faults(&[Code::Conflict, Code::CapacityUnavailable, Code::QuotaExceeded]),
+    action("compute.rebuild", "/computes/{id}/rebuild", |c| Box::pin(rebuild(c)))
+        .told(
+            "Rebuild a compute",
+            "Throws the root disk away and boots the compute from a fresh one, made from another image or its own. Everything \
+             on the disk is lost. Id, name, address, SSH keys and the pinned SSH host key stay, and the user data run again. \
+             Refused while it is protected.",
+            "Compute is being rebuilt.",
+        )
+        .body(REBUILD, "{}"),
     Endpoint::new("compute.console", "GET", "/computes/{id}/console", Success::Found, schema_of::<ConsoleView>, |c| {
         Box::pin(console(c))
     })
@@ -237,7 +261,26 @@ async fn act(call: &Call, action: Action) -> Result<Answer, CommitError> {
     let grant = call.grant::<ComputeWrite>()?;
     let compute = call.cloud().compute_to_change(&grant, call.id("compute")?).await?;
     let plan = call.cloud().act_on_compute(&grant, compute, action).await?;
-    call.commit_begun(&grant, plan, |begun| Reply::accepted(&OperationView::from(&begun.operation), begun.operation.id))
+    accept(call, &grant, plan).await
+}
+
+async fn resize(call: &Call) -> Result<Answer, CommitError> {
+    let grant = call.grant::<ComputeWrite>()?;
+    let compute = call.cloud().compute_to_change(&grant, call.id("compute")?).await?;
+    let plan = call.cloud().resize_compute(&grant, compute, call.body.required("size")).await?;
+    accept(call, &grant, plan).await
+}
+
+async fn rebuild(call: &Call) -> Result<Answer, CommitError> {
+    let grant = call.grant::<ComputeWrite>()?;
+    let compute = call.cloud().compute_to_change(&grant, call.id("compute")?).await?;
+    let plan = call.cloud().rebuild_compute(&grant, compute, call.body.text("image")).await?;
+    accept(call, &grant, plan).await
+}
+
+/// Answers with the operation that an action begins.
+async fn accept(call: &Call, grant: &Grant<ComputeWrite>, plan: Plan<Begun>) -> Result<Answer, CommitError> {
+    call.commit_begun(grant, plan, |begun| Reply::accepted(&OperationView::from(&begun.operation), begun.operation.id))
         .await
 }
 

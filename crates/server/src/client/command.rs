@@ -193,10 +193,52 @@ pub enum Computes {
     Stop(Act),
     /// Shut it down and boot it again.
     Reboot(Act),
+    /// Give it another size; one that runs is shut down for it.
+    Resize(Resize),
+    /// Throw its disk away and boot it from a fresh one.
+    Rebuild(Rebuild),
     /// Print the last output of its serial console.
     Console(One),
     /// Log in, or run a command there. The host key is the one the API names.
     Ssh(Ssh),
+}
+
+/// Another size.
+#[derive(Debug, Args)]
+pub struct Resize {
+    /// Name or id of the compute.
+    pub name: String,
+    /// The size: a name of `nephos sizes list`, with at least as much disk.
+    #[arg(long, value_name = "SIZE")]
+    pub size: String,
+    /// Check everything, say the price, change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub server: Server,
+}
+
+/// A fresh disk.
+#[derive(Debug, Args)]
+pub struct Rebuild {
+    /// Name or id of the compute; everything on its disk is lost.
+    pub name: String,
+    /// Another image [default: the one it has].
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Check everything, change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub waiting: Waiting,
+    #[command(flatten)]
+    pub server: Server,
 }
 
 /// Which computes.
@@ -240,7 +282,7 @@ pub struct ComputeCreate {
     /// A label. May be repeated.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
     pub labels: Vec<(String, String)>,
-    /// Refuse to delete it until it is unprotected.
+    /// Refuse to delete or rebuild it until it is unprotected.
     #[arg(long)]
     pub protected: bool,
     /// What happens when it stops by itself: never or on_failure.
@@ -269,7 +311,7 @@ pub struct ComputeUpdate {
     /// Take all labels away.
     #[arg(long, conflicts_with = "labels")]
     pub no_labels: bool,
-    /// Whether deleting it is refused.
+    /// Whether deleting and rebuilding it are refused.
     #[arg(long, value_name = "true|false")]
     pub protected: Option<bool>,
     /// What happens when it stops by itself: never or on_failure.

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use super::api::{Answer, Api, Failure, encode, query_string};
 use super::command::{
     Act, AuditList, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, Events,
-    KeyCreate, Keys, Operations, Projects, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage,
-    Waiting,
+    KeyCreate, Keys, Operations, Projects, Rebuild, Resize, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate,
+    Tokens, Usage, Waiting,
 };
 use super::{operation, resolve, ssh};
 use crate::cli::{Audit, Command};
@@ -93,6 +93,11 @@ fn read_file(path: &Path, bytes_max: u64) -> Result<String, Failure> {
         return Err(fail(format!("has {length} bytes; at most {bytes_max} are allowed")));
     }
     std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))
+}
+
+/// An action, or what it would do.
+fn rehearsed(action: &str, dry_run: bool) -> String {
+    if dry_run { format!("{action}?dry_run=true") } else { action.to_owned() }
 }
 
 fn labels(pairs: &[(String, String)]) -> Value {
@@ -246,9 +251,19 @@ impl<'a> Session<'a> {
                 show(a.server.output, &answer.data);
                 Ok(())
             }
-            Computes::Start(a) => self.compute_act(&a, "start"),
-            Computes::Stop(a) => self.compute_act(&a, "stop"),
-            Computes::Reboot(a) => self.compute_act(&a, "reboot"),
+            Computes::Start(a) => self.compute_act(&a, "start", &json!({})),
+            Computes::Stop(a) => self.compute_act(&a, "stop", &json!({})),
+            Computes::Reboot(a) => self.compute_act(&a, "reboot", &json!({})),
+            Computes::Resize(a) => {
+                let (action, body) = (rehearsed("resize", a.dry_run), json!({"size": a.size}));
+                let Resize { name, within, waiting, server, .. } = a;
+                self.compute_act(&Act { name, within, waiting, server }, &action, &body)
+            }
+            Computes::Rebuild(a) => {
+                let (action, body) = (rehearsed("rebuild", a.dry_run), json!({"image": a.image}));
+                let Rebuild { name, within, waiting, server, .. } = a;
+                self.compute_act(&Act { name, within, waiting, server }, &action, &body)
+            }
             Computes::Console(a) => {
                 let api = self.api(&a.server)?;
                 let id = resolve::compute(&api, &a.name, &a.within)?;
@@ -330,6 +345,9 @@ impl<'a> Session<'a> {
         if let Some(protected) = a.protected {
             body.insert("protected".to_owned(), json!(protected));
         }
+        if let Some(policy) = &a.restart_policy {
+            body.insert("restart_policy".to_owned(), json!(policy));
+        }
         if body.is_empty() {
             return Err(Failure::Local(
                 "nothing to change: give --name, --label, --no-labels, --protected or --restart-policy".to_owned(),
@@ -341,10 +359,10 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn compute_act(&self, a: &Act, action: &str) -> Result<(), Failure> {
+    fn compute_act(&self, a: &Act, action: &str, body: &Value) -> Result<(), Failure> {
         let api = self.api(&a.server)?;
         let id = resolve::compute(&api, &a.name, &a.within)?;
-        let answer = api.post(&format!("{}/{action}", id_path("/computes", &id)), &json!({}))?;
+        let answer = api.post(&format!("{}/{action}", id_path("/computes", &id)), body)?;
         let ended = self.await_operation(&api, &answer, a.waiting)?;
         show(a.server.output, &ended.unwrap_or(answer.data));
         Ok(())

@@ -55,31 +55,54 @@ macro_rules! kept {
     };
 }
 
+/// A compute that is resized holds the larger of what it has and what it will have.
+macro_rules! held {
+    ($of:literal) => {
+        concat!(
+            "CAST(COALESCE(SUM(CASE WHEN a.",
+            $of,
+            " > c.",
+            $of,
+            " THEN a.",
+            $of,
+            " ELSE c.",
+            $of,
+            " END), 0) AS BIGINT)
+            FROM computes c LEFT JOIN alterations a ON a.tenant = c.tenant AND a.compute_id = c.id"
+        )
+    };
+}
+
 macro_rules! promised {
     ($name:ident, $noun:literal, $of:literal) => {
         sql! {
             $name = concat!("SELECT t.id, k.value FROM tenants t
                 LEFT JOIN counters k ON k.tenant = t.id AND k.noun = '", $noun, "' AND k.scope = ''
                 WHERE t.is_current = 1 AND COALESCE(k.value, 0) <> (
-                    SELECT CAST(COALESCE(SUM(", $of, "), 0) AS BIGINT) FROM computes c WHERE c.tenant = t.id)
+                    SELECT ", held!($of), " WHERE c.tenant = t.id)
                 + (SELECT CAST(COALESCE(SUM(", $of, "), 0) AS BIGINT) FROM removals c WHERE c.tenant = t.id)");
         }
     };
 }
 
-promised!(QUOTA_COMPUTES, "quota.computes", "1");
-promised!(QUOTA_VCPUS, "quota.vcpus", "c.vcpus");
-promised!(QUOTA_MEMORY, "quota.memory_mib", "c.memory_mib");
-promised!(QUOTA_DISK, "quota.disk_gib", "c.disk_gib");
+promised!(QUOTA_VCPUS, "quota.vcpus", "vcpus");
+promised!(QUOTA_MEMORY, "quota.memory_mib", "memory_mib");
+promised!(QUOTA_DISK, "quota.disk_gib", "disk_gib");
+sql! {
+    QUOTA_COMPUTES = "SELECT t.id, k.value FROM tenants t
+        LEFT JOIN counters k ON k.tenant = t.id AND k.noun = 'quota.computes' AND k.scope = ''
+        WHERE t.is_current = 1 AND COALESCE(k.value, 0) <> (SELECT COUNT(*) FROM computes c WHERE c.tenant = t.id)
+        + (SELECT COUNT(*) FROM removals r WHERE r.tenant = t.id)";
+}
 
 macro_rules! admitted {
     ($name:ident, $of:literal) => {
         sql! {
-            $name = concat!("SELECT a.region, a.", $of, " FROM capacity a
-                WHERE a.", $of, " <> (SELECT CAST(COALESCE(SUM(c.", $of, "), 0) AS BIGINT) FROM computes c
-                    JOIN tenants t ON t.id = c.tenant WHERE t.mode = 'live' AND c.region = a.region)
+            $name = concat!("SELECT r.region, r.", $of, " FROM capacity r
+                WHERE r.", $of, " <> (SELECT ", held!($of), "
+                    JOIN tenants t ON t.id = c.tenant WHERE t.mode = 'live' AND c.region = r.region)
                 + (SELECT CAST(COALESCE(SUM(c.", $of, "), 0) AS BIGINT) FROM removals c
-                    JOIN tenants t ON t.id = c.tenant WHERE t.mode = 'live' AND c.region = a.region)");
+                    JOIN tenants t ON t.id = c.tenant WHERE t.mode = 'live' AND c.region = r.region)");
         }
     };
 }
@@ -111,6 +134,8 @@ sql! {
         WHERE e.tenant = c.tenant AND e.id = c.environment_id AND e.project_id = c.project_id)", kept!("c.tenant"));
     LABEL_OF_NOBODY = concat!("SELECT l.tenant, l.compute_id FROM compute_labels l
         WHERE NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = l.tenant AND c.id = l.compute_id)", kept!("l.tenant"));
+    ALTERATION_OF_NOBODY = concat!("SELECT a.tenant, a.compute_id FROM alterations a WHERE NOT EXISTS (SELECT 1 FROM computes c
+        WHERE c.tenant = a.tenant AND c.id = a.compute_id AND c.status IN ('resizing', 'rebuilding'))", kept!("a.tenant"));
     DELETED_AND_THERE = "SELECT r.tenant, r.compute_id FROM removals r
         JOIN computes c ON c.tenant = r.tenant AND c.id = r.compute_id";
     PROJECT_DELETED_AND_THERE = "SELECT d.tenant, d.id FROM tombstones d
@@ -208,6 +233,7 @@ pub async fn broken(store: &Store, lease_until: Timestamp) -> Vec<String> {
         &HOMELESS_ENVIRONMENT,
         &HOMELESS_COMPUTE,
         &LABEL_OF_NOBODY,
+        &ALTERATION_OF_NOBODY,
         &DELETED_AND_THERE,
         &PROJECT_DELETED_AND_THERE,
         &COMPUTE_THAT_NOBODY_LOOKS_AFTER,
