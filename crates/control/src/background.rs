@@ -94,6 +94,7 @@ impl Cloud {
         batch.extend(store::operation::expire(now.minus(OPERATIONS_KEPT)));
         batch.extend(store::event::expire(now.minus(EVENTS_KEPT)));
         self.expire_mails(&mut batch);
+        self.expire_sessions(&mut batch);
         self.store().write(batch).await?;
         self.cut_audit_logs().await?;
         self.expire_invitations().await?;

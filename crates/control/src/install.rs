@@ -9,6 +9,7 @@ use nephos_model::name::Title;
 use nephos_model::page::{Listed, Page};
 use nephos_model::project::DEFAULT_NAME;
 use nephos_model::role::Role;
+use nephos_model::session::OPERATOR_LINK_LIFE;
 use nephos_model::tenant::{Mode, TenantId};
 use nephos_model::workspace::{Member, Workspace};
 use nephos_model::{Fault, Timestamp, event::Actor};
@@ -54,8 +55,8 @@ pub struct Installed {
     pub live_key: Secret,
     /// A test key of the owner.
     pub test_key: Secret,
-    /// Where the owner signs in once; none without a console.
-    pub console_url: Option<String>,
+    /// Where the owner signs in once, within a day.
+    pub console_url: String,
 }
 
 /// Which names a workspace is looked up by.
@@ -203,7 +204,9 @@ impl Cloud {
         };
         let live_key = home(Mode::Live, first_tenant);
         let test_key = home(Mode::Test, TenantId(first_tenant.0 + 1));
-        (Installed { workspace_id: workspace.id, live_key, test_key, console_url: None }, batch)
+        let (link, row) = self.sign_in_link(user_id, OPERATOR_LINK_LIFE);
+        batch.push(row);
+        (Installed { workspace_id: workspace.id, live_key, test_key, console_url: link.url }, batch)
     }
 
     fn first_key(

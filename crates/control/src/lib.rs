@@ -35,6 +35,7 @@ pub mod sandbox;
 pub mod scope;
 pub mod seal;
 pub mod sequence;
+pub mod session;
 pub mod settings;
 pub mod shown;
 pub mod signing;

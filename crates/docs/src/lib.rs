@@ -28,6 +28,11 @@ pub const QUERY_BYTES_MAX: usize = 200;
 pub const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
+/// Names the style, the script and the fonts as they are now: they lie at `/docs/assets/EDITION/NAME`.
+pub fn edition() -> &'static str {
+    &asset::EDITION
+}
+
 /// How the installation is doing, for the strip at the top of each page.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Health {

@@ -53,6 +53,7 @@ pub const SECTIONS: &[Section] = &[
             guide!("guides" / "authentication"),
             guide!("guides" / "roles"),
             guide!("guides" / "workspaces"),
+            guide!("guides" / "console"),
             guide!("guides" / "projects-environments"),
             guide!("guides" / "computes"),
             guide!("guides" / "idempotency"),

@@ -20,6 +20,16 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
+impl ForwardedHeader {
+    /// Its name, in lower case.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::XForwardedFor => "x-forwarded-for",
+            Self::Forwarded => "forwarded",
+        }
+    }
+}
+
 /// The client's address by that rule.
 pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Range], header: ForwardedHeader) -> IpAddr {
     let mut client = peer.to_canonical();
@@ -27,10 +37,7 @@ pub fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Range], header: Forw
     if !is_trusted(client) {
         return client;
     }
-    let name = match header {
-        ForwardedHeader::XForwardedFor => "x-forwarded-for",
-        ForwardedHeader::Forwarded => "forwarded",
-    };
+    let name = header.name();
     for value in headers.get_all(name).iter().rev() {
         let Ok(text) = value.to_str() else { return client };
         for hop in text.rsplit(',') {

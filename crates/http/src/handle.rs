@@ -19,6 +19,7 @@ use tracing::{Instrument as _, Span};
 
 use crate::app::{App, Peer};
 use crate::changelog;
+use crate::console;
 use crate::mount::{self, Mount, Place};
 use crate::order::{Decided, Trail, brief_path, check_limits, decide};
 use crate::surface::Stamp;
@@ -54,10 +55,17 @@ where
     let path = mount::plain(parts.uri.path());
     let place = mount::find(&path, app.is_sandbox_host(&parts.headers, &parts.uri));
     let mut trail = new_trail(id, place);
-    if check_limits(&parts).is_ok()
-        && let Some(page) = crate::docs::answer(app, &parts, &trail.uuid)
-    {
-        return page;
+    if check_limits(&parts).is_ok() {
+        if let Some(page) = crate::docs::answer(app, &parts, &trail.uuid) {
+            return page;
+        }
+        if console::owns(parts.uri.path()) {
+            // Boxed: a page is more than any request of the API, and few ask for one.
+            let page = Box::pin(console::answer(app, &parts, body, peer, id)).await;
+            let took = app.cloud.clock().monotonic().saturating_sub(started);
+            app.metrics.answered("none", None, &parts.method, page.status().as_u16(), took);
+            return page;
+        }
     }
     trail.trace = crate::headers::trace(&parts.headers).map(|trace| trace.within(id));
     let mut span = Span::none();

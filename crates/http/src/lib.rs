@@ -7,6 +7,7 @@ pub mod app;
 pub mod call;
 mod changelog;
 pub mod client_address;
+mod console;
 mod docs;
 pub mod endpoint;
 pub mod fields;

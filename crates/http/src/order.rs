@@ -30,6 +30,7 @@ use tracing::Instrument as _;
 
 use crate::app::{App, Peer};
 use crate::call::{Answer, Call, Rendered};
+use crate::console::Acting;
 use crate::endpoint::Endpoint;
 use crate::fields::Body;
 use crate::headers::{self, NoCredential, Tags};
@@ -150,7 +151,7 @@ where
     let caller = if is_open(app, mount, path, &parts.method) {
         None
     } else {
-        Some(authenticate(app, trail, mount, &parts.headers, address).await?)
+        Some(authenticate(app, trail, mount, parts, address).await?)
     };
     trail.caller.clone_from(&caller);
 
@@ -209,7 +210,7 @@ where
         let json = read_json(app, parts, body, endpoint.body_bytes_max(app.config.body_bytes_max)).await?;
         // It may have taken half a minute: who lost the right meanwhile does nothing with it.
         if caller.is_some() {
-            let now = authenticate(app, trail, mount, &parts.headers, address).await?;
+            let now = authenticate(app, trail, mount, parts, address).await?;
             endpoint.need.map_or(Ok(()), |need| now.check(need.scope, need.role, need.reach))?;
             caller = Some(now);
         }
@@ -258,14 +259,18 @@ where
     Ok(answer(trail, performed))
 }
 
-/// Whose credential a request has, now.
+/// Whose credential a request has, now; the console's requests have a person instead, whom it has looked up just now.
 async fn authenticate(
     app: &App,
     trail: &mut Trail,
     mount: Mount,
-    headers: &HeaderMap,
+    parts: &Parts,
     address: IpAddr,
 ) -> Result<Arc<Caller>, Fault> {
+    if let Some(Acting(caller)) = parts.extensions.get::<Acting>() {
+        return Ok(caller.clone());
+    }
+    let headers = &parts.headers;
     let caller = match headers::bearer(headers) {
         Ok(token) => app.cloud.authenticate(token, mount.mode, address).await,
         Err(why) => Err(app.cloud.refuse_credential(address, no_credential(why))),

@@ -255,6 +255,8 @@ ids! {
     IncidentId = "inc";
     /// A letter.
     MailId = "mail";
+    /// A person's session in the console.
+    SessionId = "ses";
     /// A request. Its wire form is the UUID, not the prefixed text.
     RequestId = "req";
 }

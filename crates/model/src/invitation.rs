@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::Timestamp;
 use crate::entropy::Entropy;
 use crate::id::{InvitationId, MemberId};
-use crate::key::{BODY_CHARS, CHECK_CHARS, body, check};
+use crate::key::{BODY_CHARS, CHECK_CHARS, generate, recognize};
 use crate::role::Role;
 
 const PREFIX: &str = "invite_";
@@ -47,23 +47,12 @@ pub struct Token(String);
 impl Token {
     /// A fresh token.
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let mut bytes = [0; 32];
-        entropy.fill(&mut bytes);
-        let mut text = PREFIX.to_owned();
-        text.push_str(&body(bytes));
-        let sum = check(&text);
-        text.extend(sum.iter().map(|b| char::from(*b)));
-        Self(text)
+        Self(generate(PREFIX, entropy))
     }
 
     /// The stored hash of a token, without keeping it; `None` when shape or checksum is wrong.
     pub fn recognize(text: &str) -> Option<[u8; 32]> {
-        if text.len() != TOKEN_CHARS || !text.is_ascii() || !text.starts_with(PREFIX) {
-            return None;
-        }
-        let (rest, sum) = text.split_at(TOKEN_CHARS - CHECK_CHARS);
-        let shaped = rest.bytes().skip(PREFIX.len()).all(|b| b.is_ascii_alphanumeric());
-        (shaped && check(rest) == sum.as_bytes()).then(|| Sha256::digest(text.as_bytes()).into())
+        recognize(PREFIX, text)
     }
 
     /// What is stored.

@@ -120,6 +120,27 @@ pub(crate) fn check(text: &str) -> [u8; CHECK_CHARS] {
     digits
 }
 
+/// A fresh secret that begins with `prefix`: 43 characters of base62 (32 random bytes) and 6 of a CRC-32.
+pub(crate) fn generate(prefix: &str, entropy: &dyn Entropy) -> String {
+    let mut bytes = [0; 32];
+    entropy.fill(&mut bytes);
+    let mut text = prefix.to_owned();
+    text.push_str(&body(bytes));
+    let sum = check(&text);
+    text.extend(sum.iter().map(|b| char::from(*b)));
+    text
+}
+
+/// The SHA-256 of a secret that [`generate`] made with `prefix`; `None` when shape or checksum is wrong.
+pub(crate) fn recognize(prefix: &str, text: &str) -> Option<[u8; 32]> {
+    if text.len() != prefix.len() + BODY_CHARS + CHECK_CHARS || !text.is_ascii() || !text.starts_with(prefix) {
+        return None;
+    }
+    let (rest, sum) = text.split_at(text.len() - CHECK_CHARS);
+    let shaped = rest.bytes().skip(prefix.len()).all(|b| b.is_ascii_alphanumeric());
+    (shaped && check(rest) == sum.as_bytes()).then(|| Sha256::digest(text.as_bytes()).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

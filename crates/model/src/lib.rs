@@ -25,6 +25,7 @@ pub mod region;
 pub mod role;
 pub mod sandbox;
 pub mod scope;
+pub mod session;
 pub mod size;
 pub mod ssh_key;
 pub mod tenant;

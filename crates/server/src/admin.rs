@@ -59,6 +59,11 @@ pub enum Request {
         /// Its name.
         plan: String,
     },
+    /// Make a link that signs a person in to the console.
+    ConsoleLink {
+        /// The person's e-mail address.
+        email: String,
+    },
     /// List the keys that sign tokens.
     SigningKeyList,
     /// Make the next key that signs tokens.

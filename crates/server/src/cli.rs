@@ -49,6 +49,9 @@ pub enum Command {
     /// Tell users about trouble (on the server's machine).
     #[command(subcommand)]
     Incident(Incident),
+    /// Let people into the console (on the server's machine).
+    #[command(subcommand)]
+    Console(Console),
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -354,6 +357,25 @@ pub struct SigningKeyRotate {
 /// All workspaces.
 #[derive(Debug, Args)]
 pub struct WorkspaceList {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// The console, as its operator sees it.
+#[derive(Debug, Subcommand)]
+pub enum Console {
+    /// Make a link that signs a person in, once and within 24 hours.
+    Link(ConsoleLink),
+}
+
+/// A link into the console.
+#[derive(Debug, Args)]
+pub struct ConsoleLink {
+    /// The person's e-mail address.
+    #[arg(value_name = "EMAIL")]
+    pub email: String,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]

@@ -64,7 +64,7 @@ fn way_out(error: &io::Error, path: &Path) -> String {
                 "{shown} can't be a folder, because a part of its path is a file; choose another folder with --data-dir"
             )
         }
-        _ => format!("{shown}: {error}"),
+        _ => format!("{shown} can't be used ({error}); choose another folder with --data-dir"),
     }
 }
 

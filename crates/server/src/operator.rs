@@ -127,7 +127,7 @@ pub fn new_image(a: &cli::ImageAdd) -> Result<NewImage> {
 
 /// What an operator's command asks for: where, what, how to print.
 pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Output)>> {
-    use cli::{Audit, Command, Image, Incident, Plan, SigningKeys, Workspace};
+    use cli::{Audit, Command, Console, Image, Incident, Plan, SigningKeys, Workspace};
     let named = |n: &cli::Init| (n.workspace.clone(), n.owner.clone(), n.plan.clone());
     Ok(Some(match command {
         Command::Init(a) => {
@@ -168,6 +168,9 @@ pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Ou
         Command::Incident(Incident::Update(a)) => {
             let (incident, status, message) = (a.incident.clone(), a.status.clone(), a.message.clone());
             (a.place.clone(), Request::IncidentUpdate { incident, status, message }, a.printed.output)
+        }
+        Command::Console(Console::Link(a)) => {
+            (a.place.clone(), Request::ConsoleLink { email: a.email.clone() }, a.printed.output)
         }
         Command::Incident(Incident::List(a)) => (a.place.clone(), Request::IncidentList, a.printed.output),
         Command::Audit(Audit::Verify(a)) => {

@@ -104,7 +104,7 @@ pub async fn run(
         _ = told_to_stop.wait_for(|stop| *stop).await;
     }));
     let took_ms = u64::try_from(clock.monotonic().saturating_sub(started).as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(url = %local_url(address), admin = ?details_address, pid = std::process::id(), took_ms, "ready");
+    tracing::info!(url = %local_url(address), admin = details_address.map(tracing::field::display), pid = std::process::id(), took_ms, "ready");
 
     let broken = tokio::select! {
         name = signals.end() => {

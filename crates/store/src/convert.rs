@@ -3,7 +3,7 @@
 use nephos_model::Timestamp;
 use nephos_model::id::{
     AuditId, ComputeId, EnvironmentId, EventId, Id, ImageId, IncidentId, InvitationId, KeyId, MemberId, OperationId,
-    ProjectId, SshKeyId, UserId, WorkspaceId,
+    ProjectId, SessionId, SshKeyId, UserId, WorkspaceId,
 };
 use nephos_model::tenant::TenantId;
 
@@ -29,6 +29,7 @@ ids!(
     MemberId,
     OperationId,
     ProjectId,
+    SessionId,
     SshKeyId,
     UserId,
     WorkspaceId

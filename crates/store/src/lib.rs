@@ -57,6 +57,7 @@ pub mod operation;
 pub mod project;
 mod schema;
 pub mod sequence;
+pub mod session;
 pub mod signing_key;
 pub mod sql;
 pub mod ssh_key;

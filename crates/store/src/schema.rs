@@ -8,4 +8,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "mail", sql: include_str!("../migrations/0002_mail.sql") },
     Migration { version: 3, name: "audit", sql: include_str!("../migrations/0003_audit.sql") },
     Migration { version: 4, name: "alterations", sql: include_str!("../migrations/0004_alterations.sql") },
+    Migration { version: 5, name: "console", sql: include_str!("../migrations/0005_console.sql") },
 ];

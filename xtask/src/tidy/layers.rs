@@ -57,8 +57,14 @@ const LAYERS: &[Layer] = &[
         why: "the documentation is text and what is made of it",
     },
     Layer {
+        name: "console",
+        below: &["docs"],
+        never: &["tokio", "rusqlite", "tokio-postgres", "hyper", "http"],
+        why: "the console is a client of the API: it knows pages and answers",
+    },
+    Layer {
         name: "http",
-        below: &["model", "control", "docs"],
+        below: &["model", "control", "docs", "console"],
         never: &["rusqlite", "tokio-postgres"],
         why: "surfaces translate; they reach tables only through use-cases",
     },

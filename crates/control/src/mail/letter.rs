@@ -29,6 +29,15 @@ pub enum Letter {
         /// From when on it can't be accepted.
         expires_at: Timestamp,
     },
+    /// A person asked for a link into the console.
+    SignIn {
+        /// Where it leads. It is a credential.
+        url: String,
+        /// From when on it can't be used.
+        expires_at: Timestamp,
+        /// The address from which it was asked for.
+        address: String,
+    },
     /// An API key will soon stop working.
     KeyExpiring {
         /// The workspace's name.
@@ -102,6 +111,7 @@ impl Letter {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Invitation { .. } => "invitation",
+            Self::SignIn { .. } => "sign_in",
             Self::KeyExpiring { .. } => "key_expiring",
             Self::VersionReleased { .. } => "version_released",
             Self::Deprecated(_) => "deprecated",
@@ -112,7 +122,9 @@ impl Letter {
     /// From when on nobody needs it any more, if that is sooner than its last try.
     pub const fn expires_at(&self) -> Option<Timestamp> {
         match self {
-            Self::Invitation { expires_at, .. } | Self::KeyExpiring { expires_at, .. } => Some(*expires_at),
+            Self::Invitation { expires_at, .. }
+            | Self::SignIn { expires_at, .. }
+            | Self::KeyExpiring { expires_at, .. } => Some(*expires_at),
             Self::VersionReleased { .. } | Self::Deprecated(_) | Self::StillCalled { .. } => None,
         }
     }
@@ -139,6 +151,14 @@ impl Letter {
                     "If you did not expect it, do nothing.".to_owned(),
                 ],
                 link: Some(Link { label: "Accept the invitation", url: url.clone() }),
+            },
+            Self::SignIn { url, expires_at, address } => Parts {
+                subject: "Your link into the console".to_owned(),
+                paragraphs: vec![
+                    format!("Somebody at {address} asked for a link that signs you in. It works once, until {expires_at}."),
+                    "Whoever has the link is signed in as you, so keep it to yourself. If it was not you, do nothing.".to_owned(),
+                ],
+                link: Some(Link { label: "Sign in", url: url.clone() }),
             },
             Self::KeyExpiring { workspace, name, hint, expires_at } => Parts {
                 subject: format!("Your API key {} stops working soon", quoted(name)),

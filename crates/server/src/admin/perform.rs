@@ -86,6 +86,10 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
             };
             settings.plan(&plan).map(|plan| shown_plan(&plan)).ok_or_else(unknown)
         }
+        Request::ConsoleLink { email } => {
+            let link = cloud.operator_sign_in_link(&email).await?;
+            Ok(json!({"console_url": link.url, "expires_at": link.expires_at.to_string()}))
+        }
         Request::SigningKeyList => Ok(shown_signing_keys(&cloud.published_keys().await?)),
         Request::SigningKeyRotate { withdraw } => {
             let earlier = if withdraw { Earlier::Go } else { Earlier::Stay };

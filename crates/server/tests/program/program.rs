@@ -59,7 +59,7 @@ impl Place {
         let ready = server.wait_for_line("ready");
         let url = ready.split_once("url=").unwrap().1;
         url.split(' ').next().unwrap().clone_into(&mut server.url);
-        server.details = ready.split_once("admin=Some(").map(|(_, rest)| rest.split(')').next().unwrap().to_owned());
+        server.details = ready.split_once("admin=").map(|(_, rest)| rest.split(' ').next().unwrap().to_owned());
         server
     }
 

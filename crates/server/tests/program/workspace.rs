@@ -38,7 +38,11 @@ fn init_works_once_before_the_server_runs() {
     for (key, prefix) in [("workspace_id", "ws_"), ("live_key", "sk_live_"), ("test_key", "sk_test_")] {
         assert!(made[key].as_str().unwrap().starts_with(prefix), "{made}");
     }
-    assert_eq!(made["console_url"], Value::Null);
+    assert!(made["console_url"].as_str().unwrap().contains("/console/sign-in?token=signin_"), "{made}");
+    let again = place.run(&["console", "link", "ann@example.com", "--output", "json"]);
+    assert!(again.out.contains("/console/sign-in?token=signin_"), "{}{}", again.out, again.err);
+    let nobody = place.run(&["console", "link", "nobody@example.com"]);
+    assert!(nobody.code == Some(1) && nobody.err.contains("no such person"), "{}", nobody.err);
     let again = place.run(&["init", "--workspace", "Other", "--owner", "bob@example.com"]);
     assert_eq!(again.code, Some(1));
     assert!(again.err.contains("already") && again.err.contains("workspace create"), "{}", again.err);
