@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use nephos_model::clock::Month;
 use nephos_model::email::{EMAIL_CHARS_MAX, Email};
@@ -20,6 +21,10 @@ use crate::json::{Json, brief, pointer_step};
 /// Items of a list field at most, unless the field says less.
 pub const ITEMS_MAX: usize = 64;
 const REFERENCE_CHARS_MAX: usize = 100;
+/// Characters of a time at most.
+const TIME_CHARS_MAX: usize = 40;
+/// Characters of an address or a network at most: an IPv6 address that ends in an IPv4 one, and a length.
+const NETWORK_CHARS_MAX: usize = 49;
 /// A prefix, an underscore and 26 characters.
 const ID_PATTERN_TAIL: &str = "_[0-7][0-9a-hjkmnp-tv-z]{25}$";
 
@@ -400,36 +405,85 @@ impl Kind {
 
     /// The JSON Schema (2020-12) of the kind.
     pub fn schema(&self) -> Value {
+        // What is checked is stated whole where a pattern can say it, so that a client knows before it asks.
         match self {
-            Self::Title => json!({"type": "string", "minLength": 1, "maxLength": TITLE_CHARS_MAX}),
+            Self::Title => {
+                json!({"type": "string", "minLength": 1, "maxLength": TITLE_CHARS_MAX, "pattern": *TITLE_PATTERN})
+            }
             Self::Hostname => {
-                json!({"type": "string", "minLength": 1, "maxLength": LABEL_CHARS_MAX, "pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"})
+                json!({"type": "string", "minLength": 1, "maxLength": LABEL_CHARS_MAX, "pattern": Hostname::PATTERN})
             }
             Self::Bool => json!({"type": "boolean"}),
-            Self::Text { bytes_max } => json!({"type": "string", "maxLength": bytes_max}),
-            Self::Integer { min, max } => json!({"type": "integer", "minimum": min, "maximum": max}),
-            Self::Id(prefix) => json!({"type": "string", "pattern": format!("^{prefix}{ID_PATTERN_TAIL}")}),
-            Self::Reference(_) => json!({"type": "string", "minLength": 1, "maxLength": REFERENCE_CHARS_MAX}),
+            Self::Text { bytes_max } => json!({"type": "string", "maxLength": bytes_max, "pattern": "^[^\\u0000]*$"}),
+            Self::Integer { min, max } => {
+                let format = if *max > i64::from(i32::MAX) { "int64" } else { "int32" };
+                json!({"type": "integer", "format": format, "minimum": min, "maximum": max})
+            }
+            Self::Id(prefix) => id_schema(prefix),
+            Self::Reference(_) => json!({
+                "type": "string", "minLength": 1, "maxLength": REFERENCE_CHARS_MAX,
+                "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+            }),
             Self::OneOf(words) => json!({"type": "string", "enum": words}),
             Self::Labels => json!({
                 "type": "object", "maxProperties": LABELS_MAX,
-                "propertyNames": {"minLength": 1, "maxLength": label::LABEL_CHARS_MAX},
-                "additionalProperties": {"type": "string", "maxLength": label::LABEL_CHARS_MAX},
+                "propertyNames": {"minLength": 1, "maxLength": label::LABEL_CHARS_MAX, "pattern": label::KEY_PATTERN},
+                "additionalProperties": {
+                    "type": "string", "maxLength": label::LABEL_CHARS_MAX, "pattern": label::VALUE_PATTERN,
+                },
             }),
-            Self::PublicKey => json!({"type": "string", "maxLength": PUBLIC_KEY_CHARS_MAX}),
-            Self::Time => json!({"type": "string", "format": "date-time"}),
-            Self::Month => json!({"type": "string", "pattern": "^[0-9]{4}-(0[1-9]|1[0-2])$"}),
-            Self::Network => json!({"type": "string"}),
+            Self::PublicKey => {
+                json!({"type": "string", "maxLength": PUBLIC_KEY_CHARS_MAX, "pattern": *PUBLIC_KEY_PATTERN})
+            }
+            Self::Time => json!({
+                "type": "string", "format": "date-time", "maxLength": TIME_CHARS_MAX,
+                "pattern": "^(19[7-9][0-9]|[2-9][0-9]{3})-",
+            }),
+            Self::Month => json!({"type": "string", "maxLength": 7, "pattern": Month::PATTERN}),
+            Self::Network => json!({"type": "string", "maxLength": NETWORK_CHARS_MAX, "pattern": *NETWORK_PATTERN}),
             Self::Email => json!({"type": "string", "format": "email", "maxLength": EMAIL_CHARS_MAX}),
             Self::Scope => {
                 let all: Vec<_> = Scopes::EVERY.iter().map(|s| s.to_string()).collect();
                 json!({"type": "string", "enum": all})
             }
             Self::List { of, items_max } => {
-                json!({"type": "array", "items": of.schema(), "maxItems": items_max, "uniqueItems": true})
+                let mut out =
+                    json!({"type": "array", "items": of.schema(), "maxItems": items_max, "uniqueItems": true});
+                if **of == Self::Scope {
+                    // What could do nothing is not made.
+                    out["minItems"] = json!(1);
+                }
+                out
             }
         }
     }
+}
+
+static TITLE_PATTERN: LazyLock<String> = LazyLock::new(nephos_model::name::title_pattern);
+static PUBLIC_KEY_PATTERN: LazyLock<String> = LazyLock::new(nephos_model::ssh_key::pattern);
+/// What [`Kind::Network`] takes.
+static NETWORK_PATTERN: LazyLock<String> = LazyLock::new(|| {
+    const BYTE: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+    const WORD: &str = "[0-9A-Fa-f]{1,4}";
+    let v4 = format!("{BYTE}(\\.{BYTE}){{3}}");
+    // Without `::`; with it at the end, and at the start; and with so many words after it.
+    let mut v6 = vec![
+        format!("({WORD}:){{7}}{WORD}"),
+        format!("({WORD}:){{1,7}}:"),
+        format!(":((:{WORD}){{1,7}}|:)"),
+        format!("({WORD}:){{6}}{v4}"),
+        format!("({WORD}:){{1,5}}:{v4}"),
+        format!(":(:{WORD}){{0,5}}:{v4}"),
+    ];
+    v6.extend((1..=6).map(|after| format!("({WORD}:){{1,{}}}(:{WORD}){{1,{after}}}", 7 - after)));
+    v6.extend((1..=4).map(|after| format!("({WORD}:){{1,{}}}(:{WORD}){{1,{after}}}:{v4}", 5 - after)));
+    let (v4_bits, v6_bits) = ("(3[0-2]|[12]?[0-9])", "(12[0-8]|1[01][0-9]|[1-9]?[0-9])");
+    format!("^({v4}(/{v4_bits})?|({})(/{v6_bits})?)$", v6.join("|"))
+});
+
+/// The JSON Schema of an identifier with this prefix.
+pub fn id_schema(prefix: &str) -> Value {
+    json!({"type": "string", "maxLength": prefix.len() + 27, "pattern": format!("^{prefix}{ID_PATTERN_TAIL}")})
 }
 
 /// The JSON Schema (2020-12) of a body.
@@ -466,9 +520,9 @@ pub fn is_id(prefix: &str, text: &str) -> bool {
 
 /// Reads a time as RFC 3339 has it; years 1970 to 9999.
 pub fn parse_time(text: &str) -> Option<Timestamp> {
-    const CHARS_MAX: usize = 40;
     let bytes = text.as_bytes();
-    let shaped = (20..=CHARS_MAX).contains(&bytes.len()) && matches!(bytes[10], b'T' | b't' | b' ') && bytes[4] == b'-';
+    let shaped =
+        (20..=TIME_CHARS_MAX).contains(&bytes.len()) && matches!(bytes[10], b'T' | b't' | b' ') && bytes[4] == b'-';
     let offset = bytes.last().is_some_and(|b| matches!(b, b'Z' | b'z')) || bytes.iter().rev().nth(2) == Some(&b':');
     if !shaped || !offset {
         return None;
@@ -537,6 +591,63 @@ mod tests {
         insta::assert_json_snapshot!(schema(TABLE)["properties"]["policy"]);
         assert_eq!(schema(TABLE)["required"], json!(["name"]));
         assert_eq!(schema(&[]), json!({"type": "object", "properties": {}, "additionalProperties": false}));
+    }
+
+    /// A kind and its schema agree on each of these texts, and `good` says how.
+    fn agree(kind: Kind, good: bool, texts: &[&str]) {
+        let schema = jsonschema::options().should_validate_formats(true).build(&kind.schema()).unwrap();
+        for text in texts {
+            assert_eq!(kind.wrong(text).is_none(), good, "{kind:?} {text:?}");
+            assert_eq!(schema.is_valid(&json!(text)), good, "the schema of {kind:?} {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_schema_says_what_is_checked() {
+        agree(Kind::Title, true, &["a", "Größe 東京 🚀", "a b", "a\u{fffd}"]);
+        agree(
+            Kind::Title,
+            false,
+            &["", " a", "a ", "a\u{a0}", "a\nb", "a\u{202e}b", "\u{200b}", "a\0", "\u{ffff}", "a\u{e000}"],
+        );
+        agree(Kind::Hostname, true, &["a", "web-1", "0"]);
+        agree(Kind::Hostname, false, &["", "-a", "a-", "A", "a\n"]);
+        agree(Kind::Month, true, &["1970-01", "2030-12", "9998-12", "9899-10", "9989-11"]);
+        agree(Kind::Month, false, &["1969-12", "9999-01", "2030-00", "2030-13", "0000-01", "2030-1"]);
+        agree(Kind::Time, true, &["1970-01-02T00:00:00Z", "2030-01-31T12:00:00.5Z", "9998-01-31T12:00:00-02:00"]);
+        agree(Kind::Time, false, &["1930-01-31T12:00:00Z", "2030-01-31", "2030-13-31T12:00:00Z", ""]);
+        agree(Kind::Id("prj"), false, &["prj_1", "env_01kf0z3t80e5v8x2m7c4q9gj01"]);
+        agree(Kind::Id("prj"), true, &["prj_01kf0z3t80e5v8x2m7c4q9gj01"]);
+        let v6 =
+            ["::", "::1", "1::", "1:2:3:4:5:6:7:8", "1::8", "1:2::7:8/64", "::ffff:192.0.2.1/128", "2001:DB8::/32"];
+        let mixed = ["1:2:3:4:5:6:192.0.2.1", "1::192.0.2.1", "1::2:192.0.2.1", "64:ff9b::192.0.2.1/96", "fe80::1/0"];
+        agree(Kind::Network, true, &["192.0.2.0/24", "0.0.0.0/0", "255.249.199.1/32", "10.0.0.1"]);
+        agree(Kind::Network, true, &v6);
+        agree(Kind::Network, true, &mixed);
+        let wrong_v4 = ["", "a", "10.0.0", "256.0.0.1", "01.0.0.1", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8"];
+        let wrong_v6 =
+            [":", ":::", "1:2:3:4:5:6:7:8:9", "1::2::3", "12345::", "::/129", "1:2:3:4:5:6:7:192.0.2.1", "::1%eth0"];
+        agree(Kind::Network, false, &wrong_v4);
+        agree(Kind::Network, false, &wrong_v6);
+    }
+
+    #[test]
+    fn the_schema_of_public_keys_says_what_is_checked() {
+        // Each algorithm's name is so long that another part of it stands between whole groups of digits.
+        let keys = [
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl".to_owned(),
+            format!("ssh-rsa AAAAB3NzaC1yc2E{}", "A".repeat(49)),
+            format!("ssh-rsa AAAAB3NzaC1yc2H{}==", "A".repeat(51)),
+            format!("ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTY{}=", "A".repeat(52)),
+            format!("sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29t{}", "A".repeat(48)),
+        ];
+        for key in &keys {
+            agree(Kind::PublicKey, true, &[key, &format!(" {key} me@host"), &key.replacen(' ', "  ", 1)]);
+            let short = key.trim_end_matches('=');
+            let cut = &short[..short.len() - 8];
+            let options = format!("no-pty {key}");
+            agree(Kind::PublicKey, false, &[cut, &options, &format!("{key}\n{key}"), &key.replacen("AAAA", "AAAB", 1)]);
+        }
     }
 
     #[test]

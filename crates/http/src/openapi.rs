@@ -1,6 +1,8 @@
 //! The OpenAPI 3.1 document of each surface, made from the endpoint table: schemas from field tables and views.
 
+mod headers;
 mod refine;
+mod tags;
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -9,16 +11,20 @@ use bytes::Bytes;
 use nephos_control::caller::Reach;
 use nephos_control::event::catalogue;
 use nephos_control::view::EventView;
+use nephos_model::page::LIMIT_MAX;
+use nephos_model::role::Role;
+use nephos_model::scope::Scopes;
 use nephos_model::{Code, Fault, Timestamp};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use crate::app::BODY_BYTES_MAX_DEFAULT as BODY_BYTES_MAX;
-use crate::endpoint::{self, Endpoint, Success};
+use crate::endpoint::{Endpoint, Success};
 use crate::fields;
 use crate::mount::{Mount, PLATFORM, SANDBOX, STRETTCH};
 use crate::order::HEADER_BYTES_MAX;
+use crate::query::{AFTER, PAGE_MAX};
 use crate::registry::{Deprecation, Registry};
 use crate::surface::Stamp;
 
@@ -36,8 +42,7 @@ fn recorded(mount: Mount, endpoint: &Endpoint) -> Option<&'static Value> {
     ANSWERS.get(endpoint.id)?.get(mount.surface.name())
 }
 
-/// A UUID of version 4.
-const UUID_V4: &str = "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$";
+const LIVE: &str = "Live: production, with computes that run";
 
 /// Both documents, rendered once.
 #[derive(Debug)]
@@ -96,10 +101,13 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
     schemas.insert("ErrorDetail".to_owned(), detail_schema());
     let servers = match mount.surface.name() {
         "platform" => json!([
-            {"url": format!("{origin}/v1"), "description": "Live"},
-            {"url": format!("{origin}/sandbox/v1"), "description": "Sandbox: simulated, never billed, for test keys"},
+            {"url": format!("{origin}/v1"), "description": LIVE, "x-internal": false},
+            {
+                "url": format!("{origin}/sandbox/v1"), "description": "Sandbox: simulated, never billed, for test keys",
+                "x-internal": false,
+            },
         ]),
-        _ => json!([{"url": format!("{origin}{}", mount.base), "description": "Live"}]),
+        _ => json!([{"url": format!("{origin}{}", mount.base), "description": LIVE, "x-internal": false}]),
     };
     json!({
         "openapi": OPENAPI,
@@ -107,11 +115,12 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
             "title": if mount.surface.name() == "platform" { "nephos: Platform API" } else { "nephos: Strettch API" },
             "version": "1",
             "description": about(mount),
+            "contact": contact(origin),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": servers,
         "security": [{"api_key": []}],
-        "tags": tags(mount),
+        "tags": tags::all(mount),
         "paths": paths,
         "webhooks": webhooks,
         "components": {
@@ -121,7 +130,7 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
                 "description": "An API key (`sk_live_…` on live base URLs, `sk_test_…` in the sandbox), or a token that one was \
                     exchanged for at `POST /tokens`.",
             }},
-            "headers": response_headers(mount),
+            "headers": headers::responses(mount),
             "responses": error_responses(mount),
         },
     })
@@ -150,6 +159,15 @@ fn webhooks(generator: &mut SchemaGenerator) -> Value {
     out.into()
 }
 
+/// Where there is more: each installation has a documentation of its own.
+fn contact(origin: &str) -> Value {
+    let mut out = json!({"name": "Whoever runs this installation"});
+    if !origin.is_empty() {
+        out["url"] = json!(format!("{origin}/docs"));
+    }
+    out
+}
+
 fn about(mount: Mount) -> &'static str {
     match mount.surface.name() {
         "platform" => {
@@ -169,16 +187,6 @@ fn is_documented(mount: Mount, endpoint: &Endpoint) -> bool {
     !endpoint.sandbox_only || mount.surface.name() == SANDBOX.surface.name()
 }
 
-fn tags(mount: Mount) -> Value {
-    let mut nouns: Vec<&str> = Vec::new();
-    for endpoint in endpoint::all().filter(|endpoint| is_documented(mount, endpoint)) {
-        if !nouns.contains(&endpoint.noun()) {
-            nouns.push(endpoint.noun());
-        }
-    }
-    nouns.into_iter().map(|noun| json!({"name": noun})).collect()
-}
-
 /// An operation whose end is known, and what it says of it.
 fn deprecate(operation: &mut Value, deprecation: &Deprecation) {
     operation["deprecated"] = json!(true);
@@ -193,18 +201,24 @@ fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut Sc
     let mut parameters: Vec<Value> = Vec::new();
     if endpoint.path.contains("{id}") {
         parameters.push(json!({
-            "name": "id", "in": "path", "required": true, "schema": {"type": "string"}, "description": "The id of the resource.",
+            "name": "id", "in": "path", "required": true, "schema": refine::id_in_path(endpoint.path),
+            "description": "The id of the resource.",
         }));
     }
-    for parameter in endpoint.query {
-        parameters.push(json!({
-            "name": parameter.name, "in": "query", "required": false, "schema": parameter.schema(),
-            "description": parameter.summary,
-        }));
-    }
-    parameters.extend(header_parameters(mount, endpoint));
-
     let data = Value::from((endpoint.schema)(generator));
+    for parameter in endpoint.query {
+        let mut schema = parameter.schema();
+        if parameter.name == AFTER.name
+            && let Some(id) = refine::id_of(&data)
+        {
+            schema = id;
+        }
+        parameters.push(json!({
+            "name": parameter.name, "in": "query", "required": false, "schema": schema, "description": parameter.summary,
+        }));
+    }
+    parameters.extend(headers::parameters(mount, endpoint));
+
     let status = endpoint.success.status().to_string();
     let mut responses = Map::new();
     responses.insert(status.clone(), success(mount, endpoint, data));
@@ -215,7 +229,7 @@ fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut Sc
             "200".to_owned(),
             json!({
                 "description": "With `dry_run`: what it would cost. Nothing was done.",
-                "headers": common_headers(mount),
+                "headers": headers::common(mount),
                 "content": {"application/json": {"schema": body}},
             }),
         );
@@ -283,39 +297,6 @@ fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut Sc
     out
 }
 
-fn header_parameters(mount: Mount, endpoint: &Endpoint) -> Vec<Value> {
-    let header = |name: &str, schema: Value, description: &str| json!({"name": name, "in": "header", "required": false, "schema": schema, "description": description});
-    let mut out = Vec::new();
-    if endpoint.is_idempotent_by_key() {
-        let schema = if mount.surface.name() == "strettch" {
-            // The pattern alone, because it says which version; and clients are generated that can't send `format: uuid`.
-            json!({"type": "string", "minLength": 36, "maxLength": 36, "pattern": UUID_V4})
-        } else {
-            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"})
-        };
-        out.push(header("Idempotency-Key", schema, "Makes a retry safe for 24 hours: it finds the first answer."));
-    }
-    if matches!(endpoint.method, "PATCH" | "DELETE") {
-        out.push(header("If-Match", json!({"type": "string"}), "The entity tag of the state that is to be changed."));
-    }
-    if endpoint.success == Success::Found {
-        out.push(header("If-None-Match", json!({"type": "string"}), "Entity tags of the states that the client has."));
-    }
-    if mount.surface.knows_envelope() {
-        out.push(header(
-            "Prefer",
-            json!({"type": "string"}),
-            "`envelope=always` asks for `{data, meta}` around everything.",
-        ));
-    }
-    out.push(header(
-        "X-Request-Id",
-        json!({"type": "string", "maxLength": 128}),
-        "The client's own id of the request, for the log.",
-    ));
-    out
-}
-
 /// Every code that an operation can answer.
 fn faults(endpoint: &Endpoint) -> Vec<Code> {
     let writes = !endpoint.is_read();
@@ -343,7 +324,7 @@ fn faults(endpoint: &Endpoint) -> Vec<Code> {
 }
 
 fn success(mount: Mount, endpoint: &Endpoint, data: Value) -> Value {
-    let mut headers = common_headers(mount);
+    let mut headers = headers::common(mount);
     let mut also = |name: &str| headers[name] = json!({"$ref": format!("#/components/headers/{name}")});
     match endpoint.success {
         Success::Listed => also("Link"),
@@ -373,25 +354,29 @@ fn success(mount: Mount, endpoint: &Endpoint, data: Value) -> Value {
     }
     let mut content = json!({"application/json": content});
     for form in endpoint.forms {
-        content[*form] = json!({"schema": {"type": "string"}});
+        // As long as texts are that clients can hold.
+        content[*form] = json!({"schema": {"type": "string", "maxLength": i32::MAX}});
     }
     json!({"description": done, "headers": headers, "content": content})
 }
 
 /// The schema of a body around a resource.
 fn envelope(mount: Mount, success: Success, data: Value) -> Value {
-    let data = if success == Success::Listed { json!({"type": "array", "items": data}) } else { data };
+    let data = match success {
+        Success::Listed => json!({"type": "array", "maxItems": LIMIT_MAX, "items": data}),
+        _ => data,
+    };
     if success == Success::Document {
         return data;
     }
-    let uuid = json!({"type": "string", "format": "uuid"});
+    let uuid = headers::uuid();
     if mount.surface.name() == "strettch" {
         let mut out = json!({
             "type": "object",
             "required": ["success", "message", "data", "requestId", "timestamp"],
             "properties": {
                 "success": {"const": true},
-                "message": {"type": "string"},
+                "message": sentence(),
                 "data": data,
                 "requestId": uuid,
                 "timestamp": {"type": "string", "format": "date-time", "maxLength": 20},
@@ -420,42 +405,70 @@ fn envelope(mount: Mount, success: Success, data: Value) -> Value {
 
 fn meta(is_platform: bool) -> Value {
     let mut properties = json!({
-        "total": {"type": "integer", "description": "How many items match, over all pages."},
-        "page": {"type": "integer", "description": "The page's number; absent with `after`."},
-        "limit": {"type": "integer", "description": "Items in the page at most."},
+        "total": {
+            "type": "integer", "format": "int64", "minimum": 0, "maximum": i64::MAX,
+            "description": "How many items match, over all pages.",
+        },
+        "page": {
+            "type": "integer", "format": "int64", "minimum": 1, "maximum": PAGE_MAX,
+            "description": "The page's number; absent with `after`.",
+        },
+        "limit": {
+            "type": "integer", "format": "int32", "minimum": 1, "maximum": LIMIT_MAX,
+            "description": "Items in the page at most.",
+        },
     });
     let mut required = vec!["total", "limit"];
     if is_platform {
-        properties["requestId"] = json!({"type": "string", "format": "uuid"});
-        properties["next"] = json!({"type": ["string", "null"], "description": "The id for `after` of the next page."});
+        properties["requestId"] = headers::uuid();
+        properties["next"] = json!({
+            "type": ["string", "null"], "maxLength": refine::TEXT_CHARS_MAX,
+            "description": "The value for `after` of the next page.",
+        });
         required.extend(["requestId", "next"]);
     }
     json!({"type": "object", "required": required, "properties": properties})
 }
 
+/// A text for people.
+fn sentence() -> Value {
+    json!({"type": "string", "maxLength": refine::TEXT_CHARS_MAX})
+}
+
 fn detail_schema() -> Value {
-    let text = |description: &str| json!({"type": "string", "description": description});
+    let text = |more: Value, description: &str| {
+        let mut out = json!({"type": "string", "maxLength": refine::TEXT_CHARS_MAX, "description": description});
+        if let (Value::Object(out), Value::Object(more)) = (&mut out, more) {
+            out.extend(more);
+        }
+        out
+    };
+    let word = || json!({"pattern": "^[a-z][a-z0-9_]*$", "maxLength": 100});
+    let scopes: Vec<_> = Scopes::EVERY.iter().map(|scope| scope.to_string()).collect();
+    let roles: Vec<_> = Role::ALL.iter().map(ToString::to_string).collect();
     json!({
         "type": "object",
         "required": ["code", "message"],
         "properties": {
-            "code": text("A stable reason."),
-            "message": text("A sentence for people that says the way out."),
-            "pointer": text("Where in the body: a JSON Pointer."),
-            "parameter": text("Which query parameter."),
-            "header": text("Which header."),
-            "required_scope": text("The scope that is missing."),
-            "required_role": text("The role that is missing."),
-            "resource_id": text("The resource that stands in the way."),
-            "budget": text("The budget that is spent."),
+            "code": text(word(), "A stable reason."),
+            "message": text(json!({}), "A sentence for people that says the way out."),
+            "pointer": text(json!({"format": "json-pointer"}), "Where in the body: a JSON Pointer."),
+            "parameter": text(json!({}), "Which query parameter."),
+            "header": text(json!({"pattern": "^[a-z0-9-]+$", "maxLength": 100}), "Which header."),
+            "required_scope": text(json!({"enum": scopes}), "The scope that is missing."),
+            "required_role": text(json!({"enum": roles}), "The role that is missing."),
+            "resource_id": text(refine::any_id(), "The resource that stands in the way."),
+            "budget": text(word(), "The budget that is spent."),
         },
     })
 }
 
 fn error_schema(mount: Mount) -> Value {
     let codes: Vec<_> = Code::ALL.iter().map(|code| mount.surface.code(*code)).collect();
-    let details = json!({"type": "array", "items": {"$ref": "#/components/schemas/ErrorDetail"}});
-    let uuid = json!({"type": "string", "format": "uuid"});
+    let details = json!({
+        "type": "array", "maxItems": refine::ITEMS_MAX, "items": {"$ref": "#/components/schemas/ErrorDetail"},
+    });
+    let uuid = headers::uuid();
     if mount.surface.name() == "strettch" {
         return json!({
             "type": "object",
@@ -463,7 +476,7 @@ fn error_schema(mount: Mount) -> Value {
             "properties": {
                 "success": {"const": false},
                 "code": {"type": "string", "enum": codes},
-                "message": {"type": "string", "maxLength": 16_384},
+                "message": sentence(),
                 "details": details,
                 "requestId": uuid,
                 "timestamp": {"type": "string", "format": "date-time", "maxLength": 20},
@@ -474,12 +487,12 @@ fn error_schema(mount: Mount) -> Value {
         "type": "object",
         "required": ["status", "code", "message", "details", "request_id", "doc_url"],
         "properties": {
-            "status": {"type": "integer", "minimum": 400, "maximum": 599},
+            "status": {"type": "integer", "format": "int32", "minimum": 400, "maximum": 599},
             "code": {"type": "string", "enum": codes},
-            "message": {"type": "string"},
+            "message": sentence(),
             "details": details,
             "request_id": uuid,
-            "doc_url": {"type": "string", "format": "uri"},
+            "doc_url": {"type": "string", "format": "uri", "maxLength": refine::TEXT_CHARS_MAX},
         },
     })
 }
@@ -494,10 +507,10 @@ fn error_responses(mount: Mount) -> Value {
     for code in Code::ALL {
         let status = code.status();
         let codes: Vec<_> = Code::ALL.iter().filter(|c| c.status() == status).map(|c| mount.surface.code(*c)).collect();
-        let mut headers = common_headers(mount);
+        let mut headers = headers::common(mount);
         if let (401, Some(headers)) = (status, headers.as_object_mut()) {
             // Nobody's budget.
-            headers.retain(|name, _| !budget_headers(mount).iter().any(|(budget, _)| budget == name));
+            headers.retain(|name, _| !headers::budget(mount).iter().any(|(budget, ..)| budget == name));
         }
         headers["X-Request-Id"] = json!({"$ref": "#/components/headers/X-Request-Id"});
         if matches!(status, 429 | 503 | 409) {
@@ -564,53 +577,10 @@ fn meaning(status: u16) -> String {
     }
 }
 
-fn budget_headers(mount: Mount) -> &'static [(&'static str, &'static str)] {
-    if mount.surface.name() == "strettch" {
-        &[
-            ("x-ratelimit-limit-second", "Requests of this class in one second."),
-            ("x-ratelimit-remaining-second", "Requests of this class that are left in this second."),
-            ("x-ratelimit-reset-second", "The Unix second at which this one ends."),
-        ]
-    } else {
-        &[
-            ("RateLimit-Policy", "The budgets: `q` requests in any `w` seconds."),
-            ("RateLimit", "What is left of each budget: `r` requests, and `t` seconds until there are more."),
-        ]
-    }
-}
-
-fn common_headers(mount: Mount) -> Value {
-    let names = budget_headers(mount).iter().map(|(name, _)| *name).chain(["X-Request-Id"]);
-    let names = names.chain((mount.surface.name() == SANDBOX.surface.name()).then_some("Sandbox-Reset-At"));
-    names
-        .map(|name| (name.to_owned(), json!({"$ref": format!("#/components/headers/{name}")})))
-        .collect::<Map<_, _>>()
-        .into()
-}
-
-fn response_headers(mount: Mount) -> Value {
-    let fixed = [
-        ("X-Request-Id", "The request's id, a UUID."),
-        ("ETag", "The entity tag of the resource's state."),
-        ("Location", "The path of the resource or operation."),
-        ("Link", "Pages of the list: first, prev, next (RFC 8288)."),
-        ("Operation-Id", "The operation that goes on after the answer."),
-        ("Retry-After", "Seconds after which a retry may succeed."),
-        ("WWW-Authenticate", "How to authenticate (RFC 6750)."),
-        ("Idempotent-Replayed", "`true` when the answer is that of an earlier request."),
-        ("Idempotent-Original-Status", "The status of the earlier answer."),
-        ("Sandbox-Reset-At", "In the sandbox only: when it is reset next without being asked to, RFC 3339."),
-    ];
-    let all = fixed.iter().chain(budget_headers(mount));
-    let header = |(name, about): &(&str, &str)| {
-        ((*name).to_owned(), json!({"description": about, "schema": {"type": "string"}}))
-    };
-    all.map(header).collect::<Map<_, _>>().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint;
 
     #[test]
     fn every_reference_leads_somewhere_and_every_operation_is_told() {

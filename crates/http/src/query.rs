@@ -41,6 +41,9 @@ impl Parameter {
         if self.name == "page" {
             schema["default"] = 1.into();
         }
+        if self.name == LABEL.name {
+            schema["pattern"] = label::pair_pattern().into();
+        }
         schema
     }
 }

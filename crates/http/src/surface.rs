@@ -10,7 +10,7 @@ use nephos_model::{Code, Detail, Fault, Place, Timestamp};
 use crate::json::write_string;
 use crate::reply::Reply;
 
-mod platform;
+pub(crate) mod platform;
 mod strettch;
 
 pub use platform::Platform;

@@ -124,6 +124,9 @@ pub struct Month {
 }
 
 impl Month {
+    /// What [`Month::parse`] takes, as a regular expression.
+    pub const PATTERN: &str = "^(19[7-9][0-9]|[2-8][0-9]{3}|9([0-8][0-9]{2}|9([0-8][0-9]|9[0-8])))-(0[1-9]|1[0-2])$";
+
     /// Parses `YYYY-MM`, years 1970 to 9998.
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();

@@ -7,6 +7,16 @@ pub const LABELS_MAX: usize = 64;
 /// Characters in a key or a value at most.
 pub const LABEL_CHARS_MAX: usize = 63;
 
+/// What [`key`] takes, as a regular expression.
+pub const KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$";
+/// What [`value`] takes, as a regular expression.
+pub const VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?)?$";
+
+/// A key, a colon and a value, as a regular expression.
+pub fn pair_pattern() -> String {
+    format!("{}:{}", KEY_PATTERN.trim_end_matches('$'), VALUE_PATTERN.trim_start_matches('^'))
+}
+
 /// Checks a key: 1 to 63 ASCII letters, digits, `-`, `_`, `.` or `/`, beginning and ending with a letter or digit.
 pub fn key(text: &str) -> Result<(), NameError> {
     if text.is_empty() || text.len() > LABEL_CHARS_MAX {

@@ -25,6 +25,9 @@ impl std::error::Error for NameError {}
 pub struct Hostname(String);
 
 impl Hostname {
+    /// What it takes, as a regular expression; its length apart.
+    pub const PATTERN: &str = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$";
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -85,6 +88,37 @@ impl fmt::Display for Title {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// What [`Title`] takes, as a regular expression of the kind that JSON Schema has. It says nothing of the planes beyond the
+/// first, whose characters not every engine can write in a class; the few that are refused there are told as the first's are.
+pub fn title_pattern() -> String {
+    use std::fmt::Write as _;
+    // Writing into memory can't fail.
+    let class = |fine: &dyn Fn(char) -> bool| {
+        let mut out = String::from("[^");
+        let mut from = None;
+        for code in 0..=0x1_0000_u32 {
+            // Surrogates are no characters, and halves of those of other planes.
+            let refused = code <= 0xffff && char::from_u32(code).is_some_and(|c| !fine(c));
+            match (from, refused) {
+                (None, true) => from = Some(code),
+                (Some(first), false) => {
+                    let _ = write!(out, "\\u{first:04x}");
+                    if first + 1 < code {
+                        let _ = write!(out, "-\\u{:04x}", code - 1);
+                    }
+                    from = None;
+                }
+                _ => {}
+            }
+        }
+        out.push(']');
+        out
+    };
+    let edge = class(&|c| printable(c) && !c.is_whitespace());
+    let inner = class(&printable);
+    format!("^{edge}({inner}*{edge})?$")
 }
 
 /// Refuses what hides or reorders text: controls, line separators, direction marks, surrogates' neighbours, noncharacters.

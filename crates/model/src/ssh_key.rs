@@ -37,6 +37,38 @@ const ALGORITHMS: &[&str] = &[
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
 
+/// Bytes of a key beyond its algorithm's name and the length of that, at least.
+const KEY_BYTES_MIN: usize = 36;
+
+/// What [`PublicKey::parse`] takes, as a regular expression; its length apart.
+pub fn pattern() -> String {
+    const DIGIT: &str = "[A-Za-z0-9+/]";
+    let one = |algorithm: &&str| {
+        let length = u32::try_from(algorithm.len()).unwrap_or_default().to_be_bytes();
+        let start = [&length[..], algorithm.as_bytes()].concat();
+        let mut base64: String = encode_base64(&start[..start.len() / 3 * 3]);
+        // The last one or two bytes of what is known fix a part of the digit after theirs.
+        let rest = &start[start.len() / 3 * 3..];
+        let known = encode_base64(rest);
+        let mut free = 0;
+        if let [.., last] = known.as_bytes() {
+            base64.push_str(&known[..known.len() - 1]);
+            let first = BASE64.iter().position(|digit| digit == last).unwrap_or_default();
+            let width = if rest.len() == 1 { 16 } else { 4 };
+            let digits = &BASE64[first..first + width];
+            base64 = format!("{base64}[{}]", String::from_utf8_lossy(digits));
+            free = 3 - rest.len();
+        }
+        // Whole groups of four digits, then what ends it.
+        base64.push_str(&DIGIT.repeat(free));
+        let groups = (start.len() + KEY_BYTES_MIN).div_ceil(3) - start.len().div_ceil(3);
+        let algorithm = algorithm.replace('.', "\\.");
+        format!("{algorithm} +{base64}({DIGIT}{{4}}){{{groups},}}({DIGIT}{{2}}==|{DIGIT}{{3}}=)?")
+    };
+    let all: Vec<String> = ALGORITHMS.iter().map(one).collect();
+    format!("^ *({})( [^\\u0000-\\u001f\\u007f-\\u009f]*)?$", all.join("|"))
+}
+
 /// A public key: algorithm and blob, checked to agree; the comment is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicKey {
@@ -69,7 +101,7 @@ impl PublicKey {
         let length = blob.get(..4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         if length != u32::try_from(algorithm.len()).ok()
             || inner != Some(algorithm.as_bytes())
-            || blob.len() < algorithm.len() + 4 + 36
+            || blob.len() < algorithm.len() + 4 + KEY_BYTES_MIN
         {
             return Err(NameError("does not hold a key of the algorithm it names"));
         }

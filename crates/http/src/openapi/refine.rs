@@ -11,14 +11,18 @@ use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
 use serde_json::{Map, Value, json};
 
-/// A prefix, an underscore and 26 characters of base 32.
-const ID_TAIL: &str = "_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+use crate::fields::id_schema;
+
+/// An id of any kind.
+const ANY_ID: &str = "^[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+/// Characters in an id of any kind at most.
+const ID_CHARS_MAX: usize = 40;
 /// Characters of a text of an answer at most, where nothing narrower is known.
-const TEXT_CHARS_MAX: u64 = 16_384;
+pub(super) const TEXT_CHARS_MAX: u64 = 16_384;
 /// Characters of an answer's console output at most: every byte of it may be an escape of six.
 const OUTPUT_CHARS_MAX: u64 = 1_048_576;
 /// Items of a list in a resource at most, where nothing narrower is known.
-const ITEMS_MAX: u64 = 100_000;
+pub(super) const ITEMS_MAX: u64 = 100_000;
 /// Members of an object without a schema at most.
 const MEMBERS_MAX: u64 = 1_000;
 
@@ -47,18 +51,59 @@ const PREFIXES: &[(&str, &str)] = &[
 const OWN_PREFIXES: &[(&str, &str)] = &[
     ("AcceptedInvitation", "mem"),
     ("ApiKey", "key"),
+    ("AuditEntry", "aud"),
     ("Compute", "cmp"),
+    ("Delivery", "dlv"),
     ("Environment", "env"),
     ("Event", "evt"),
+    ("Firewall", "fwl"),
     ("Image", "img"),
     ("Incident", "inc"),
     ("Invitation", "ivt"),
     ("Member", "mem"),
     ("Operation", "op"),
     ("Project", "prj"),
+    ("Snapshot", "snp"),
     ("SshKey", "ssh"),
+    ("Volume", "vol"),
+    ("Webhook", "whk"),
     ("Workspace", "ws"),
 ];
+
+/// Prefixes of ids in paths, by the first part of the path.
+const PATH_PREFIXES: &[(&str, &str)] = &[
+    ("api-keys", "key"),
+    ("computes", "cmp"),
+    ("deliveries", "dlv"),
+    ("environments", "env"),
+    ("firewalls", "fwl"),
+    ("images", "img"),
+    ("invitations", "ivt"),
+    ("members", "mem"),
+    ("operations", "op"),
+    ("projects", "prj"),
+    ("snapshots", "snp"),
+    ("ssh-keys", "ssh"),
+    ("volumes", "vol"),
+    ("webhooks", "whk"),
+];
+
+/// The schema of an id of whatever resource.
+pub(super) fn any_id() -> Value {
+    json!({"type": "string", "maxLength": ID_CHARS_MAX, "pattern": ANY_ID})
+}
+
+/// The schema of the `{id}` in a path.
+pub(super) fn id_in_path(path: &str) -> Value {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    PATH_PREFIXES.iter().find(|(part, _)| *part == first).map_or_else(any_id, |(_, prefix)| id_schema(prefix))
+}
+
+/// The schema of the ids of what a reference to a schema is about; `None` when it is known by its name.
+pub(super) fn id_of(reference: &Value) -> Option<Value> {
+    let name = reference["$ref"].as_str()?.rsplit('/').next()?;
+    OWN_PREFIXES.iter().find(|(own, _)| *own == name).map(|(_, prefix)| id_schema(prefix))
+}
 
 /// Makes the schemas of answers exact.
 pub(super) fn refine(schemas: &mut Map<String, Value>) {
@@ -124,8 +169,9 @@ fn text(owner: &str, property: &str, schema: &mut Value) {
         other => PREFIXES.iter().find(|(name, _)| *name == other).map(|(_, prefix)| *prefix),
     };
     if let Some(prefix) = prefix {
-        schema["pattern"] = json!(format!("^{prefix}{ID_TAIL}"));
-        schema["maxLength"] = json!(prefix.len() + 27);
+        let id = id_schema(prefix);
+        schema["pattern"] = id["pattern"].clone();
+        schema["maxLength"] = id["maxLength"].clone();
     } else if property.ends_with("_at")
         || matches!(property, "at" | "now" | "real_now" | "measured_since" | "previous_secret_until")
     {
