@@ -41,13 +41,12 @@ if (form) {
 // menu or a selection.
 const live = document.querySelector("main[data-live]");
 if (live) {
-  const EVERY_MS = 3000;
   const REST_MS_MAX = 60000;
   const told = document.createElement("p");
   told.className = "stale";
   told.setAttribute("role", "status");
   live.append(told);
-  let rest = EVERY_MS;
+  let rest = Number(live.dataset.live);
   const isBusy = (part) => {
     const selection = getSelection();
     return part.contains(document.activeElement) || part.querySelector("details[open]") ||
@@ -56,7 +55,10 @@ if (live) {
   const look = async () => {
     if (!document.hidden) {
       try {
-        const answer = await fetch(location.href.replace(/#.*/, ""), {headers: {accept: "text/html"}});
+        const address = new URL(location.href);
+        address.hash = "";
+        address.searchParams.set("look", "again");
+        const answer = await fetch(address, {headers: {accept: "text/html"}});
         if (answer.redirected || !answer.ok) throw new Error(String(answer.status));
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const part of live.querySelectorAll("div[id],span[id],pre[id],dd[id]")) {
@@ -66,7 +68,7 @@ if (live) {
         const actions = live.querySelector("form#actions");
         const next = fresh.getElementById("actions");
         if (actions && next && !isBusy(actions)) actions.innerHTML = next.innerHTML;
-        rest = EVERY_MS;
+        rest = Number(fresh.querySelector("main").dataset.live) || REST_MS_MAX;
         told.textContent = "";
       } catch {
         rest = Math.min(rest * 2, REST_MS_MAX);

@@ -31,8 +31,7 @@ pub(crate) async fn list(visit: &Visit<'_>, api: &dyn Api) -> Page {
     let told = api.call("GET", format!("/computes?{}", asked.trim_end_matches('&')), None, None).await.list();
     let (computes, problem) = shown(told);
     let projects = projects(api).await;
-    let mut frame = Frame::new(visit, "computes", "Computes").with(problem);
-    frame.is_live = true;
+    let frame = Frame::new(visit, "computes", "Computes").with(problem).live(computes.rows.iter());
     Page::html(frame.status(), &ComputesPage { frame, computes, projects, statuses: STATUSES, filters })
 }
 
@@ -139,6 +138,8 @@ struct Detail<'a> {
     compute: Thing,
     operations: List,
     events: List,
+    sizes: Vec<Thing>,
+    images: Vec<Thing>,
     console: String,
     ssh: String,
     /// Whether what is deleted is to be confirmed.
@@ -168,15 +169,20 @@ pub(crate) async fn detail(visit: &Visit<'_>, api: &dyn Api, id: &str, refusal: 
     let (events, _) = shown(api.call("GET", format!("/events?limit=10&resource_id={id}"), None, None).await.list());
     let console = api.call("GET", format!("/computes/{id}/console"), None, None).await.thing();
     let console = console.map(|console| console.text("output")).unwrap_or_default();
+    // Another look takes nothing of the forms.
+    let choices = async |path: &str| match visit.query.get("look") {
+        Some(_) => Vec::new(),
+        None => api.call("GET", format!("/{path}?limit=100"), None, None).await.list().unwrap_or_default().rows,
+    };
+    let (sizes, images) = (choices("sizes").await, choices("images").await);
     let address = compute.part("address");
     let ssh = match (address.text("ssh_host").as_str(), address.number("ssh_port")) {
         ("", _) => String::new(),
         (host, port) => format!("ssh -p {port} root@{host}"),
     };
-    let mut frame = Frame::new(visit, "computes", compute.text("name")).with(refusal);
-    frame.is_live = true;
+    let frame = Frame::new(visit, "computes", compute.text("name")).with(refusal).live(std::iter::once(&compute));
     let confirms = visit.query.get("delete").is_some();
-    Page::html(frame.status(), &Detail { frame, compute, operations, events, console, ssh, confirms })
+    Page::html(frame.status(), &Detail { frame, compute, operations, events, sizes, images, console, ssh, confirms })
 }
 
 /// Does something with one.
@@ -184,6 +190,8 @@ pub(crate) async fn act(visit: &Visit<'_>, api: &dyn Api, id: &str, action: &str
     let id = segment(id);
     let (method, path, body) = match action {
         "start" | "stop" | "reboot" => ("POST", format!("/computes/{id}/{action}"), None),
+        "resize" => ("POST", format!("/computes/{id}/resize"), Some(json!({"size": visit.form.text("size")}))),
+        "rebuild" => ("POST", format!("/computes/{id}/rebuild"), Some(json!({"image": visit.form.text("image")}))),
         "rename" => ("PATCH", format!("/computes/{id}"), Some(json!({"name": visit.form.text("name")}))),
         "delete" => ("DELETE", format!("/computes/{id}"), None),
         _ => return missing(visit),

@@ -2,7 +2,13 @@
 
 use askama::Template;
 
-use crate::{Page, Problem, Visit, asset};
+use crate::{Page, Problem, Thing, Visit, asset};
+
+/// Milliseconds between two looks at a page on which something is under way. A look costs a few of the person's reads, of
+/// which the standard plan has 120 a minute.
+const SOON_MS: u32 = 5_000;
+/// Milliseconds between two looks at a page on which nothing is.
+const CALM_MS: u32 = 30_000;
 
 /// A workspace of the person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +41,8 @@ pub(crate) struct Frame<'a> {
     pub visit: &'a Visit<'a>,
     /// What was refused, shown before everything else.
     pub problem: Option<Problem>,
-    /// Whether something on the page will change by itself.
-    pub is_live: bool,
+    /// After how many milliseconds the page is worth another look; 0 when nothing on it changes by itself.
+    pub live_ms: u32,
 }
 
 impl<'a> Frame<'a> {
@@ -49,12 +55,21 @@ impl<'a> Frame<'a> {
             base: visit.base(),
             visit,
             problem: None,
-            is_live: false,
+            live_ms: 0,
         }
     }
 
     pub fn with(mut self, problem: Option<Problem>) -> Self {
         self.problem = problem;
+        self
+    }
+
+    /// A page that is looked at again, soon while one of its resources is on its way to another state.
+    pub fn live<'t>(mut self, mut things: impl Iterator<Item = &'t Thing>) -> Self {
+        let is_moving = |thing: &Thing| {
+            !matches!(thing.text("status").as_str(), "running" | "stopped" | "failed" | "succeeded" | "cancelled")
+        };
+        self.live_ms = if things.any(is_moving) { SOON_MS } else { CALM_MS };
         self
     }
 
@@ -89,6 +104,7 @@ impl<'a> Frame<'a> {
             "team" => "/team",
             "events" => "/events",
             "usage" => "/usage",
+            "audit" => "/audit",
             _ => "",
         }
     }

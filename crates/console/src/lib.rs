@@ -184,6 +184,7 @@ pub async fn workspace_page(visit: &Visit<'_>, api: &dyn Api) -> Page {
     let parts: Vec<&str> = visit.path.split('/').filter(|part| !part.is_empty()).collect();
     match (visit.is_post, parts.as_slice()) {
         (false, []) => overview::overview(visit, api).await,
+        (false, ["audit"]) => overview::audit(visit, api).await,
         (false, ["events"]) => overview::events(visit, api).await,
         (false, ["usage"]) => overview::usage(visit, api).await,
         (false, ["computes"]) => compute::list(visit, api).await,

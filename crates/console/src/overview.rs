@@ -31,8 +31,7 @@ pub(crate) async fn overview(visit: &Visit<'_>, api: &dyn Api) -> Page {
     };
     match got.await {
         Ok((computes, events, usage, limits)) => {
-            let mut frame = Frame::new(visit, "overview", "Overview");
-            frame.is_live = true;
+            let frame = Frame::new(visit, "overview", "Overview").live(computes.rows.iter());
             let (quotas, plan) = (limits.all("quotas"), limits.text("plan"));
             Page::html(200, &Overview { frame, computes, events, usage, quotas, plan })
         }
@@ -57,6 +56,28 @@ pub(crate) async fn events(visit: &Visit<'_>, api: &dyn Api) -> Page {
     let frame = Frame::new(visit, "events", "Events").with(problem);
     let filters = query(&[("type", kind)]);
     Page::html(frame.status(), &EventsPage { frame, events, kind: kind.to_owned(), filters })
+}
+
+#[derive(Template)]
+#[template(path = "audit.html")]
+struct AuditPage<'a> {
+    frame: Frame<'a>,
+    rows: List,
+    action: String,
+    resource: String,
+    filters: String,
+}
+
+/// Who did what, newest first.
+pub(crate) async fn audit(visit: &Visit<'_>, api: &dyn Api) -> Page {
+    let (action, resource) = (visit.query.text("action"), visit.query.text("resource_id"));
+    let page = visit.query.text("page");
+    let asked = query(&[("limit", ROWS), ("page", page), ("action", action), ("resource_id", resource)]);
+    let (rows, problem) = shown(api.call("GET", format!("/audit-log?{asked}"), None, None).await.list());
+    let frame = Frame::new(visit, "audit", "Audit log").with(problem);
+    let filters = query(&[("action", action), ("resource_id", resource)]);
+    let (action, resource) = (action.to_owned(), resource.to_owned());
+    Page::html(frame.status(), &AuditPage { frame, rows, action, resource, filters })
 }
 
 /// A list, or an empty one and why.

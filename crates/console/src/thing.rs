@@ -43,6 +43,11 @@ impl Thing {
         Self(self.0[name].clone())
     }
 
+    /// A field as JSON text for people.
+    pub fn json(&self, name: &str) -> String {
+        format!("{:#}", self.0[name])
+    }
+
     /// A field that is an array of objects.
     pub fn all(&self, name: &str) -> Vec<Self> {
         self.0[name].as_array().map(|all| all.iter().cloned().map(Self).collect()).unwrap_or_default()
