@@ -1,21 +1,25 @@
-//! What runs beside the requests: reconcilers, the sequencer, the search for orphans, keeping retentions, and
+//! What runs beside the requests: reconcilers, the sequencer, deliveries, the search for orphans, keeping retentions, and
 //! the resets of sandboxes.
 
 use std::time::Duration;
 
 use nephos_model::Fault;
+use nephos_model::tenant::TenantId;
+use nephos_model::webhook::first_delivery_id;
 use nephos_store as store;
 use nephos_store::{Batch, StoreError};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use crate::Cloud;
 use crate::deprecation::Notice;
+use crate::{Cloud, fault};
 
 /// How long operations are kept after their end: 90 days.
 const OPERATIONS_KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
-/// How long events are kept: 30 days.
+/// How long events, deliveries and their tries are kept: 30 days.
 const EVENTS_KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Tenants whose deliveries are looked through at a time.
+const TENANTS_AT_ONCE: u32 = 256;
 /// How often what is past its retention is removed.
 const EXPIRE_EVERY: Duration = Duration::from_secs(10 * 60);
 const EXPIRE_LEASE: &str = "retention";
@@ -60,11 +64,14 @@ impl Cloud {
         self.take_windows().await?;
         self.roll_signing_keys().await?;
         self.take_up().await?;
+        self.take_up_deliveries().await.map_err(fault::store)?;
         let mut tasks = JoinSet::new();
         tasks.spawn(self.clone().reconcile());
         if !self.store().numbers_at_once() {
             tasks.spawn(self.clone().sequence());
         }
+        tasks.spawn(self.clone().fan_out());
+        tasks.spawn(self.clone().retry_deliveries());
         tasks.spawn(self.clone().search_orphans());
         tasks.spawn(self.clone().expire());
         tasks.spawn(self.clone().keep_flushing());
@@ -96,6 +103,18 @@ impl Cloud {
         self.expire_mails(&mut batch);
         self.expire_sessions(&mut batch);
         self.store().write(batch).await?;
+        let before = first_delivery_id(now.minus(EVENTS_KEPT));
+        let mut after = TenantId(i64::MIN);
+        loop {
+            let some = self.store().tenants_with_deliveries(after, TENANTS_AT_ONCE).await?;
+            for tenant in &some {
+                self.store().write(store::delivery::expire(*tenant, before).into_iter().collect()).await?;
+            }
+            match some.last() {
+                Some(last) if some.len() == TENANTS_AT_ONCE as usize => after = *last,
+                _ => break,
+            }
+        }
         self.cut_audit_logs().await?;
         self.expire_invitations().await?;
         self.warn_of_expiring_keys().await

@@ -168,6 +168,10 @@ permissions! {
     OperationWrite = write Operation, Member;
     /// See events.
     EventRead = read Event, Member;
+    /// See webhook endpoints and their log.
+    WebhookRead = read Webhook, Member;
+    /// Make, change, test and delete webhook endpoints, and send again.
+    WebhookWrite = write Webhook, Admin;
     /// See how the installation is doing.
     StatusRead = read Status, Member;
     /// See usage.

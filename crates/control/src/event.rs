@@ -42,6 +42,18 @@ impl Cloud {
         request_id: Option<String>,
         now: Timestamp,
     ) -> Statement {
+        Self::event_as(self.id(), tenant, change, actor, request_id, now)
+    }
+
+    /// The same with an id that is known already.
+    pub(crate) fn event_as(
+        id: EventId,
+        tenant: TenantId,
+        change: &Change,
+        actor: Actor,
+        request_id: Option<String>,
+        now: Timestamp,
+    ) -> Statement {
         let data = change.after.clone().or_else(|| change.before.clone()).unwrap_or_else(|| "null".to_owned());
         let previous = match (&change.before, &change.after) {
             (Some(before), Some(after)) => differences(before, after),
@@ -55,7 +67,7 @@ impl Cloud {
         store::event::insert(
             tenant,
             NewEvent {
-                id: self.id::<EventId>(),
+                id,
                 kind: change.event,
                 resource_id: change.resource_id.clone(),
                 project_id: change.project_id,

@@ -12,6 +12,8 @@ pub mod background;
 pub mod budget;
 pub mod caller;
 pub mod compute;
+pub mod courier;
+pub mod delivery;
 pub mod deprecation;
 pub mod environment;
 pub mod event;
@@ -44,6 +46,7 @@ pub mod status;
 pub mod token;
 pub mod usage;
 pub mod view;
+pub mod webhook;
 pub mod workspace;
 
 use std::fmt;
@@ -91,6 +94,9 @@ struct Inner {
     epochs: Notify,
     mailer: Arc<dyn mail::Mailer>,
     mails: Notify,
+    courier: Arc<dyn courier::Courier>,
+    deliveries: Notify,
+    sent: delivery::Traffic,
     pending: Notify,
     numbered: watch::Sender<u64>,
     operations: broadcast::Sender<nephos_model::id::OperationId>,
@@ -113,6 +119,8 @@ pub struct Parts {
     pub regions: Vec<(Region, Arc<dyn Driver>)>,
     /// What brings letters out.
     pub mailer: Arc<dyn mail::Mailer>,
+    /// What carries events to webhook endpoints.
+    pub courier: Arc<dyn courier::Courier>,
 }
 
 impl fmt::Debug for Cloud {
@@ -124,7 +132,7 @@ impl fmt::Debug for Cloud {
 impl Cloud {
     /// The control plane over its parts. Nothing runs in the background until [`Cloud::start`].
     pub fn new(parts: Parts) -> Self {
-        let Parts { store, clock, entropy, settings, master_key, regions, mailer } = parts;
+        let Parts { store, clock, entropy, settings, master_key, regions, mailer, courier } = parts;
         let issuer = settings.issuer.clone().unwrap_or_else(|| format!("urn:nephos:{}", master_key.name()));
         let owner = format!("{:032x}", entropy.u128());
         Self(Arc::new(Inner {
@@ -152,6 +160,9 @@ impl Cloud {
             epochs: Notify::new(),
             mailer,
             mails: Notify::new(),
+            courier,
+            deliveries: Notify::new(),
+            sent: delivery::Traffic::default(),
             pending: Notify::new(),
             numbered: watch::Sender::new(0),
             operations: broadcast::channel(OPERATION_NEWS_MAX).0,
@@ -226,6 +237,9 @@ impl Cloud {
         }
         if after.mail {
             self.0.mails.notify_one();
+        }
+        if after.deliveries {
+            self.0.deliveries.notify_one();
         }
         if after.epoch_over {
             self.0.epochs.notify_one();

@@ -176,6 +176,7 @@ impl Cloud {
             failed,
         ));
         let looks = *self.looks().borrow() as u64;
+        out.extend(self.0.sent.metrics());
         out.push(Metric::gauge("nephos_reconcile_looks", "Looks under way.", &[], looks));
         out
     }

@@ -5,7 +5,7 @@ use nephos_model::Fault;
 use nephos_model::Timestamp;
 use nephos_model::event::Actor;
 use nephos_model::fault::Detail;
-use nephos_model::id::{AuditId, EnvironmentId, Id as _, MemberId, OperationId, ProjectId};
+use nephos_model::id::{AuditId, EnvironmentId, EventId, Id as _, MemberId, OperationId, ProjectId};
 use nephos_model::operation::{Kind, Status};
 use nephos_model::region::Capacity;
 use nephos_model::tenant::{Mode, TenantId};
@@ -64,6 +64,8 @@ pub(crate) struct After {
     pub mail: bool,
     /// A tenant's rows are to be removed.
     pub epoch_over: bool,
+    /// Deliveries to webhook endpoints are due, or endpoints changed.
+    pub deliveries: bool,
     /// Much is due of a sandbox at once, and is done before the answer.
     pub settle: Option<TenantId>,
 }
@@ -194,6 +196,24 @@ impl Cloud {
         self.tell(&mut plan.batch, &Author::of(grant), now, change);
     }
 
+    /// The same with an event whose id is known already.
+    pub(crate) fn journal_as<T, P>(
+        &self,
+        plan: &mut Plan<T>,
+        grant: &Grant<P>,
+        now: Timestamp,
+        change: Change,
+        event: EventId,
+    ) {
+        if grant.caller().mode == Mode::Test {
+            plan.batch.push_first(nephos_store::tenant::hold_epoch(grant.tenant()));
+        }
+        let author = Author::of(grant);
+        let request_id = Some(author.request_id.clone());
+        plan.batch.push(Self::event_as(event, author.tenant, &change, author.actor.clone(), request_id, now));
+        self.tell_audit(&mut plan.batch, &author, change);
+    }
+
     /// Adds a change's event to the plan: for what changes along with the resource whose audit row tells of it.
     pub(crate) fn announce<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: &Change) {
         self.tell_event(&mut plan.batch, &Author::of(grant), now, change);
@@ -202,6 +222,10 @@ impl Cloud {
     /// Adds a change's event and audit row to a batch.
     pub(crate) fn tell(&self, batch: &mut Batch, author: &Author, now: Timestamp, change: Change) {
         self.tell_event(batch, author, now, &change);
+        self.tell_audit(batch, author, change);
+    }
+
+    fn tell_audit(&self, batch: &mut Batch, author: &Author, change: Change) {
         batch.push(nephos_store::audit::insert(
             author.tenant,
             NewAudit {

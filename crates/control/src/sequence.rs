@@ -76,6 +76,7 @@ impl Cloud {
             store::sequence::lease(LEASE_NAME, self.owner(), now.plus(LEASE), now).into_iter().collect();
         batch.append(store::sequence::write(&given));
         self.store().write(batch).await?;
+        self.store().tell_news(given.keys().copied());
         self.tell_numbered();
         Ok(count)
     }

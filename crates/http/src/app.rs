@@ -1,7 +1,6 @@
 //! What every request shares: the control plane, the configuration of the listener, the router.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::HeaderMap;
@@ -9,6 +8,7 @@ use nephos_control::Cloud;
 use nephos_control::address::Range;
 use nephos_docs::Docs;
 use nephos_model::metric::Metric;
+use tokio::sync::watch;
 
 use crate::client_address::{self, ForwardedHeader};
 use crate::endpoint::Router;
@@ -68,7 +68,7 @@ pub struct App {
     pub(crate) documents: Documents,
     docs: OnceLock<Docs>,
     pub(crate) held: Held,
-    draining: AtomicBool,
+    draining: watch::Sender<bool>,
 }
 
 impl App {
@@ -88,7 +88,7 @@ impl App {
             documents,
             docs: OnceLock::new(),
             held: Held::default(),
-            draining: AtomicBool::new(false),
+            draining: watch::Sender::new(false),
         }))
     }
 
@@ -102,9 +102,14 @@ impl App {
         &self.registry
     }
 
-    /// Makes `/readyz` answer 503 from now on.
+    /// Makes `/readyz` answer 503 from now on, and ends streams.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.send_replace(true);
+    }
+
+    /// Tells when no more is begun, so that what would never end does.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
     }
 
     /// The documentation.
@@ -114,7 +119,7 @@ impl App {
 
     /// Whether requests can be answered now.
     pub(crate) async fn is_ready(&self) -> bool {
-        !self.draining.load(Ordering::Relaxed) && self.cloud.store().ping().await.is_ok()
+        !*self.draining.borrow() && self.cloud.store().ping().await.is_ok()
     }
 
     /// Whether the `Host` is one of the sandbox's.

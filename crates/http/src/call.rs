@@ -49,6 +49,8 @@ pub struct Call {
     pub(crate) envelope: bool,
     /// Seconds for which the client prefers to wait for the end of what it begins.
     pub(crate) wait_s: Option<u32>,
+    /// The last event that the client has of a stream.
+    pub(crate) last_event_id: Option<String>,
     pub(crate) ticket: Option<Ticket>,
 }
 

@@ -3,15 +3,14 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body_util::Full;
 use nephos_docs::{Answer, Docs, Health};
 use sha2::{Digest as _, Sha256};
 
 use crate::app::App;
-use crate::handle::ResponseBody;
 use crate::mount::{PLATFORM, STRETTCH};
 use crate::openapi;
 use crate::registry::Registry;
+use crate::stream::ResponseBody;
 
 /// Answers a path of the documentation; `None` for other paths and methods, and for the API documents.
 pub(crate) fn answer(app: &App, parts: &Parts, request_id: &str) -> Option<Response<ResponseBody>> {
@@ -56,7 +55,7 @@ fn respond(answer: Answer, asked: &http::HeaderMap, is_head: bool, request_id: &
         etag.as_ref().is_some_and(|etag| asked.get(header::IF_NONE_MATCH).is_some_and(|known| known == etag.as_str()));
     let length = answer.body.len();
     let body = if is_head || is_known { Bytes::new() } else { answer.body };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(ResponseBody::from(body));
     *response.status_mut() = if is_known {
         StatusCode::NOT_MODIFIED
     } else {

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 
 use nephos_control::caller::{Permission, Reach};
+use nephos_control::event::Follower;
 use nephos_control::plan::CommitError;
 use nephos_model::role::Role;
 use nephos_model::scope::Scope;
 use nephos_model::tenant::Mode;
-use nephos_model::{Code, Detail};
+use nephos_model::{Code, Detail, Fault};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::call::{Answer, Call};
@@ -23,6 +24,9 @@ pub type Handler = for<'a> fn(&'a Call) -> Outcome<'a>;
 
 /// What is unknown of what a body names: for a body that has other problems, so that all are told together.
 pub type LookUp = for<'a> fn(&'a Call) -> Pin<Box<dyn Future<Output = Vec<Detail>> + Send + 'a>>;
+
+/// Begins to follow what the operation lists.
+pub type Streamer = for<'a> fn(&'a Call) -> Pin<Box<dyn Future<Output = Result<Follower, Fault>> + Send + 'a>>;
 
 /// What an operation needs of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +106,8 @@ pub struct Endpoint {
     pub example: &'static str,
     /// What finds the unknown names in a body of which other fields are wrong.
     pub look_up: Option<LookUp>,
+    /// What follows, for a client that asks for a stream of events.
+    pub streamer: Option<Streamer>,
     /// Whether it begins an operation whose end `Prefer: wait=N` waits for.
     pub waits: bool,
     /// Fields of the body of which exactly one must be sent; none when there are no such.
@@ -145,6 +151,7 @@ impl Endpoint {
             body: None,
             example: "",
             look_up: None,
+            streamer: None,
             waits: false,
             exactly_one: &[],
             success,
@@ -218,6 +225,13 @@ impl Endpoint {
     #[must_use]
     pub const fn looks_up(mut self, look_up: LookUp) -> Self {
         self.look_up = Some(look_up);
+        self
+    }
+
+    /// A client may ask for a stream of events instead.
+    #[must_use]
+    pub const fn streams(mut self, streamer: Streamer) -> Self {
+        self.streamer = Some(streamer);
         self
     }
 

@@ -7,16 +7,19 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::LazyLock;
 
+use nephos_control::event::catalogue;
 use nephos_model::clock::Month;
 use nephos_model::email::{EMAIL_CHARS_MAX, Email};
 use nephos_model::label::{self, LABELS_MAX};
 use nephos_model::name::{Hostname, LABEL_CHARS_MAX, TITLE_CHARS_MAX, Title};
 use nephos_model::scope::Scopes;
 use nephos_model::ssh_key::{PUBLIC_KEY_CHARS_MAX, PublicKey};
+use nephos_model::webhook::URL_CHARS_MAX;
 use nephos_model::{Detail, Fault, Timestamp};
 use serde_json::{Value, json};
 
 use crate::json::{Json, brief, pointer_step};
+use crate::outgoing;
 
 /// Items of a list field at most, unless the field says less.
 pub const ITEMS_MAX: usize = 64;
@@ -69,6 +72,10 @@ pub enum Kind {
     Scope,
     /// A person's e-mail address.
     Email,
+    /// A web address to which something is sent.
+    Url,
+    /// A type of event, or all of a noun: `compute.running`, `compute.*`.
+    EventType,
     /// A list without repetition of at most so many items.
     List {
         /// What each item is.
@@ -399,6 +406,13 @@ impl Kind {
                 .parse::<nephos_model::scope::Scope>()
                 .err()
                 .map(|()| ("invalid_value", "must be a scope such as compute:read or project:write".to_owned())),
+            Self::Url => outgoing::wrong_url(text).map(|why| ("invalid_value", why)),
+            Self::EventType => (!is_event_type(text)).then(|| {
+                (
+                    "invalid_value",
+                    "must be a type of event such as compute.running, or all of a noun such as compute.*".to_owned(),
+                )
+            }),
             Self::Text { .. } | Self::Bool | Self::Integer { .. } | Self::Labels | Self::List { .. } => None,
         }
     }
@@ -441,6 +455,8 @@ impl Kind {
             }),
             Self::Month => json!({"type": "string", "maxLength": 7, "pattern": Month::PATTERN}),
             Self::Network => json!({"type": "string", "maxLength": NETWORK_CHARS_MAX, "pattern": *NETWORK_PATTERN}),
+            Self::Url => json!({"type": "string", "format": "uri", "maxLength": URL_CHARS_MAX}),
+            Self::EventType => json!({"type": "string", "maxLength": 64, "pattern": "^[a-z_]+\\.([a-z_]+|\\*)$"}),
             Self::Email => json!({"type": "string", "format": "email", "maxLength": EMAIL_CHARS_MAX}),
             Self::Scope => {
                 let all: Vec<_> = Scopes::EVERY.iter().map(|s| s.to_string()).collect();
@@ -529,6 +545,14 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     }
     let time: jiff::Timestamp = text.parse().ok()?;
     (time.as_second() >= 0).then(|| Timestamp::from_micros(time.as_microsecond()))
+}
+
+/// Whether a text is a type of event, or all of a noun that has some.
+fn is_event_type(text: &str) -> bool {
+    match text.strip_suffix(".*") {
+        Some(noun) => catalogue::TYPES.iter().any(|known| known.noun() == noun),
+        None => catalogue::find(text).is_some(),
+    }
 }
 
 fn is_network(text: &str) -> bool {

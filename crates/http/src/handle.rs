@@ -8,7 +8,6 @@ use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
-use http_body_util::Full;
 use nephos_control::refusal::Noted;
 use nephos_control::scope;
 use nephos_model::id::{Id, RequestId};
@@ -22,10 +21,8 @@ use crate::changelog;
 use crate::console;
 use crate::mount::{self, Mount, Place};
 use crate::order::{Decided, Trail, brief_path, check_limits, decide};
+use crate::stream::ResponseBody;
 use crate::surface::Stamp;
-
-/// The body of every response.
-pub type ResponseBody = Full<Bytes>;
 
 /// Characters of an id in a path that the audit log keeps, at most.
 const RESOURCE_ID_CHARS_MAX: usize = 64;
@@ -235,7 +232,10 @@ async fn public(app: &App, trail: &mut Trail, method: &Method, path: &str) -> Op
             if let Some((kind, body)) =
                 changelog::feed(name, &app.registry, &app.config.origin, app.cloud.clock().now())
             {
-                return Some(Ok(Decided { status: StatusCode::OK, body, kind: HeaderValue::from_static(kind) }));
+                return Some(Ok(Decided {
+                    kind: HeaderValue::from_static(kind),
+                    ..Decided::json(StatusCode::OK, body)
+                }));
             }
             let body = app.documents.get(name.strip_prefix("openapi/")?.strip_suffix(".json")?)?;
             Some(Ok(Decided::json(StatusCode::OK, body)))
@@ -299,13 +299,15 @@ fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
-    let body = if is_head && has_body {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(decided.body.len()));
-        Bytes::new()
-    } else {
-        decided.body
+    let body = match decided.body {
+        ResponseBody::Live(_) if is_head => ResponseBody::from(Bytes::new()),
+        ResponseBody::Whole(body) if is_head && has_body => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.size_hint().lower()));
+            ResponseBody::from(Bytes::new())
+        }
+        body => body,
     };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = decided.status;
     *response.headers_mut() = headers;
     response

@@ -1,6 +1,7 @@
 //! What request headers say: media types, credentials, preferences, entity tags.
 
 use http::{HeaderMap, header};
+use nephos_model::id::EventId;
 use nephos_model::trace::TraceContext;
 use nephos_model::{Detail, Fault};
 
@@ -107,6 +108,32 @@ fn thousandths(text: &str) -> u16 {
     }
     let decimals = format!("{decimals:0<3}").parse().unwrap_or(0);
     (if whole == "1" { 1_000 } else { decimals }).min(1_000)
+}
+
+/// Whether `Accept` names server-sent events: a wildcard is not enough.
+pub fn asks_for_events(headers: &HeaderMap) -> bool {
+    let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    ranges.flat_map(|text| text.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_stream = parts.next().is_some_and(|media| media.eq_ignore_ascii_case("text/event-stream"));
+        let weight = parts.find_map(|p| p.strip_prefix("q=").or_else(|| p.strip_prefix("Q=")));
+        is_stream && weight.is_none_or(|q| q.parse::<f32>().is_ok_and(|q| q > 0.0))
+    })
+}
+
+/// `Last-Event-ID`, which a client sends that goes on with a stream; empty is none.
+pub fn last_event_id(headers: &HeaderMap) -> Result<Option<String>, Fault> {
+    const NAME: &str = "last-event-id";
+    let Some(value) = headers.get(NAME) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    if value.is_empty() {
+        return Ok(None);
+    }
+    if text.parse::<EventId>().is_err() {
+        let message = "The header Last-Event-ID must be the id of an event, evt_ and 26 characters.";
+        return Err(Fault::bad(Detail::header(NAME, "invalid_value", message)));
+    }
+    Ok(Some(text.to_owned()))
 }
 
 /// Whether `Content-Type` is JSON in UTF-8.
@@ -327,6 +354,20 @@ mod tests {
         assert_eq!(of("text/*"), Some("text/csv"));
         assert_eq!(of("text/csv;q=0, */*;q=0.1"), Some(JSON));
         assert_eq!(of("image/png"), None);
+    }
+
+    #[test]
+    fn a_stream_is_asked_for_by_name() {
+        for good in ["text/event-stream", "application/json, Text/Event-Stream;q=0.5"] {
+            assert!(asks_for_events(&headers("accept", &[good])), "{good}");
+        }
+        for bad in ["*/*", "text/*", "application/json", "text/event-stream;q=0"] {
+            assert!(!asks_for_events(&headers("accept", &[bad])), "{bad}");
+        }
+        let id = "evt_01kf0rdqg0fxvvh1fb3wvjkqxh";
+        assert_eq!(last_event_id(&headers("last-event-id", &[id])).unwrap().as_deref(), Some(id));
+        assert_eq!(last_event_id(&headers("last-event-id", &[""])).unwrap(), None);
+        assert!(last_event_id(&headers("last-event-id", &["7"])).is_err());
     }
 
     #[test]

@@ -21,10 +21,12 @@ pub mod mount;
 mod noun;
 pub mod openapi;
 mod order;
+pub mod outgoing;
 pub mod query;
 pub mod registry;
 pub mod reply;
 pub mod serve;
+pub mod stream;
 pub mod surface;
 
 pub use app::{App, Config, Peer};

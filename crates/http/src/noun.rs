@@ -17,6 +17,7 @@ mod ssh_key;
 mod status;
 mod token;
 mod usage;
+mod webhook;
 mod workspace;
 
 use crate::endpoint::Endpoint;
@@ -35,6 +36,7 @@ pub const TABLES: &[&[Endpoint]] = &[
     ssh_key::OPERATIONS,
     operation::OPERATIONS,
     event::OPERATIONS,
+    webhook::OPERATIONS,
     api_key::OPERATIONS,
     token::OPERATIONS,
     workspace::OPERATIONS,

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use nephos_control::caller::Reach;
 use nephos_control::event::catalogue;
-use nephos_control::view::EventView;
+use nephos_control::view::PayloadView;
 use nephos_model::page::LIMIT_MAX;
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
@@ -138,12 +138,12 @@ pub fn document(mount: Mount, origin: &str, registry: &Registry) -> Value {
 
 /// What webhook endpoints are sent: one entry for each type of event.
 fn webhooks(generator: &mut SchemaGenerator) -> Value {
-    let event = Value::from(generator.subschema_for::<EventView>());
+    let event = Value::from(generator.subschema_for::<PayloadView>());
     let mut out = Map::new();
     for kind in catalogue::TYPES {
         let data = Value::from((kind.schema)(generator));
         let schema = json!({"allOf": [event, {"type": "object", "properties": {
-            "type": {"const": kind.kind}, "version": {"const": kind.version}, "data": data,
+            "type": {"const": kind.kind}, "version": {"const": kind.version}, "data": {"anyOf": [data, {"type": "null"}]},
         }}]});
         let post = json!({
             "operationId": format!("event.{}", kind.kind),
@@ -348,14 +348,19 @@ fn success(mount: Mount, endpoint: &Endpoint, data: Value) -> Value {
         also("Idempotent-Original-Status");
     }
     let done = if endpoint.done.is_empty() { endpoint.summary } else { endpoint.done };
-    let mut content = json!({"schema": envelope(mount, endpoint.success, data)});
+    let mut whole = json!({"schema": envelope(mount, endpoint.success, data)});
     if let Some(answer) = recorded(mount, endpoint) {
-        content["example"] = answer["body"].clone();
+        whole["example"] = answer["body"].clone();
     }
-    let mut content = json!({"application/json": content});
+    let mut content = json!({"application/json": whole});
     for form in endpoint.forms {
         // As long as texts are that clients can hold.
         content[*form] = json!({"schema": {"type": "string", "maxLength": i32::MAX}});
+    }
+    if endpoint.streamer.is_some() {
+        content["text/event-stream"] = json!({"schema": {
+            "type": "string", "maxLength": i32::MAX, "description": "Each message: `id`, the event's id; `event`, its type; `data`, the event as JSON.",
+        }});
     }
     json!({"description": done, "headers": headers, "content": content})
 }

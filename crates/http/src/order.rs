@@ -31,13 +31,15 @@ use tracing::Instrument as _;
 use crate::app::{App, Peer};
 use crate::call::{Answer, Call, Rendered};
 use crate::console::Acting;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Streamer};
 use crate::fields::Body;
 use crate::headers::{self, NoCredential, Tags};
+use crate::held::Hold;
 use crate::json::{Json, brief};
 use crate::mount::{Mount, Place};
 use crate::query::Query;
 use crate::registry::{Ending, Stage};
+use crate::stream::{EVENT_STREAM, Listener, ResponseBody};
 
 /// Bytes of a body at most where no credential is asked for: 16 KiB.
 pub const OPEN_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -95,7 +97,7 @@ pub(crate) struct Trail {
 #[derive(Debug)]
 pub(crate) struct Decided {
     pub status: StatusCode,
-    pub body: Bytes,
+    pub body: ResponseBody,
     /// The body's media type.
     pub kind: HeaderValue,
 }
@@ -103,7 +105,7 @@ pub(crate) struct Decided {
 impl Decided {
     /// A body of JSON.
     pub(crate) fn json(status: StatusCode, body: Bytes) -> Self {
-        Self { status, body, kind: HeaderValue::from_static("application/json") }
+        Self { status, body: ResponseBody::from(body), kind: HeaderValue::from_static("application/json") }
     }
 
     fn empty(status: StatusCode) -> Self {
@@ -193,7 +195,11 @@ where
     }
 
     // 8. Media types, then the syntax of headers and query.
-    let form = headers::chosen(&parts.headers, endpoint.forms).ok_or_else(headers::not_acceptable)?;
+    let streams = endpoint.streamer.filter(|_| headers::asks_for_events(&parts.headers));
+    let form = match streams {
+        Some(_) => headers::JSON,
+        None => headers::chosen(&parts.headers, endpoint.forms).ok_or_else(headers::not_acceptable)?,
+    };
     let takes_body = matches!(endpoint.method, "POST" | "PUT" | "PATCH");
     let has_body = takes_body && !body.is_end_stream();
     if has_body && !headers::sends_json(&parts.headers) {
@@ -225,7 +231,7 @@ where
         .filter(|seconds| *seconds > 0 && endpoint.waits && !syntax.query.flag("dry_run"));
     let wait_s = asked_s.or(prefers_s).unwrap_or(0);
     let key_id = caller.as_ref().and_then(|caller| caller.key_id);
-    let hold = if wait_s > 0 { Some(app.held.hold(key_id)?) } else { None };
+    let mut hold = if wait_s > 0 || streams.is_some() { Some(app.held.hold(key_id)?) } else { None };
     trail.held = hold.is_some();
     let known = Known {
         id: trail.id,
@@ -249,8 +255,14 @@ where
         if_none_match: syntax.if_none_match,
         envelope: headers::prefers_envelope(&parts.headers),
         wait_s: prefers_s,
+        last_event_id: if streams.is_some() { headers::last_event_id(&parts.headers)? } else { None },
         ticket: None,
     };
+    if let Some(streamer) = streams
+        && let Some(hold) = hold.take()
+    {
+        return listen(trail, call, streamer, hold, &parts.headers).await;
+    }
     // Boxed before it is handed on, or it would be copied at each step.
     let performing = Box::pin(perform(call, syntax.key, json));
     let performed = guarded(app, trail.id, endpoint, u64::from(wait_s), performing).await;
@@ -276,6 +288,33 @@ async fn authenticate(
         Err(why) => Err(app.cloud.refuse_credential(address, no_credential(why))),
     };
     caller.inspect_err(|fault| challenge(trail, fault, headers))
+}
+
+/// Begins a stream of events: it spent one read, and holds a connection until it ends.
+async fn listen(
+    trail: &mut Trail,
+    call: Call,
+    streamer: Streamer,
+    hold: Hold,
+    headers: &HeaderMap,
+) -> Result<Decided, Fault> {
+    if let Some(name) = [crate::query::PAGE, crate::query::LIMIT, crate::query::AFTER]
+        .iter()
+        .map(|parameter| parameter.name)
+        .find(|name| call.query.text(name).is_some() || call.query.integer(name).is_some())
+    {
+        let message = "A stream has no pages; send Last-Event-ID to go on after an event.";
+        return Err(Fault::bad(Detail::parameter(name, "not_in_streams", message)));
+    }
+    let follower = streamer(&call).await?;
+    let caller = call.caller()?.clone();
+    let bearer = headers::bearer(headers).map_err(no_credential)?.to_owned();
+    let (mode, address) = (call.mount.mode, call.request.address);
+    let listener = Listener { app: call.app, follower, bearer, mode, address, caller, hold };
+    trail.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What buffers answers on their way would keep events back.
+    trail.headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok(Decided { status: StatusCode::OK, body: listener.body(), kind: HeaderValue::from_static(EVENT_STREAM) })
 }
 
 /// Whether a request is for an operation that takes no credential but a secret in its body.

@@ -30,6 +30,7 @@ pub mod size;
 pub mod ssh_key;
 pub mod tenant;
 pub mod trace;
+pub mod webhook;
 pub mod workspace;
 
 pub use clock::{Clock, Timestamp};

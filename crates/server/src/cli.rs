@@ -97,9 +97,11 @@ pub enum Command {
     /// Regions.
     #[command(subcommand)]
     Regions(api::Catalogue),
-    /// Events: what changed.
+    /// Events: what changed, or what changes now (--follow).
+    Events(Box<api::Events>),
+    /// Webhooks: where events are sent, and how that went.
     #[command(subcommand)]
-    Events(api::Events),
+    Webhooks(api::Webhooks),
     /// Requests and compute time of a month.
     Usage(api::Usage),
     /// Whom the API key belongs to and what it may do.
@@ -154,6 +156,9 @@ pub struct Settings {
     /// Allow a listener without TLS that others reach.
     #[arg(long)]
     pub insecure: bool,
+    /// Let webhooks lead to private addresses and to http, for development.
+    #[arg(long)]
+    pub private_targets: bool,
     /// How log lines look: text or json.
     #[arg(long, value_name = "FORMAT")]
     pub log: Option<String>,
@@ -190,6 +195,7 @@ impl Settings {
                 ("driver", self.driver.clone()),
                 ("behind_proxy", on(self.behind_proxy)),
                 ("insecure", on(self.insecure)),
+                ("private_targets", on(self.private_targets)),
                 ("log", self.log.clone()),
                 ("log_level", self.log_level.clone()),
             ]

@@ -7,5 +7,6 @@ mod people;
 mod resolve;
 mod run;
 mod ssh;
+pub mod webhook;
 
 pub use run::run;

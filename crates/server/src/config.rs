@@ -126,6 +126,8 @@ keys! {
     forwarded_header: ForwardedHeader = ForwardedHeader::XForwardedFor;
     /// Allows a listener without TLS that others reach: keys cross the network in the clear.
     insecure: bool = false;
+    /// Webhooks may lead to private, local and reserved addresses, and to http. For development: whoever makes a webhook can then make this server send requests into its own network.
+    private_targets: bool = false;
     /// How log lines look.
     log: LogFormat = LogFormat::Text;
     /// From which severity on lines are logged.

@@ -12,6 +12,7 @@ use nephos_control::{Cloud, Parts};
 use nephos_driver::Driver;
 use nephos_driver::qemu::{Images, Options, Qemu};
 use nephos_driver::simulator::Simulator;
+use nephos_http::outgoing;
 use nephos_model::region::Region;
 use nephos_model::tenant::Mode;
 use nephos_model::{Clock, Entropy};
@@ -124,6 +125,14 @@ impl Installation {
             Purpose::Serve { .. } => regions(config, &options, &clock, &entropy)?,
             Purpose::Administer => Vec::new(),
         };
+        let is_serving = matches!(purpose, Purpose::Serve { .. });
+        if config.private_targets && is_serving {
+            tracing::warn!(
+                "private_targets is set: webhooks may be sent to private addresses and without TLS; this is for development"
+            );
+        }
+        let options = outgoing::Options { allow_private: config.private_targets, ..outgoing::Options::default() };
+        let courier = outgoing::Outgoing::new(options, Arc::clone(&clock)).map_err(|error| anyhow::anyhow!(error))?;
         let mut settings = settings(config);
         if let Purpose::Serve { origin } = purpose {
             settings.origin = origin;
@@ -137,6 +146,7 @@ impl Installation {
             master_key: MasterKey::new(master_key),
             regions,
             mailer,
+            courier: Arc::new(courier),
         });
         cloud.check_master_key(&master_key).await?;
         cloud.advance_ids().await.map_err(|fault| anyhow::anyhow!("{fault}"))?;

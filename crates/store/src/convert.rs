@@ -2,8 +2,8 @@
 
 use nephos_model::Timestamp;
 use nephos_model::id::{
-    AuditId, ComputeId, EnvironmentId, EventId, Id, ImageId, IncidentId, InvitationId, KeyId, MemberId, OperationId,
-    ProjectId, SessionId, SshKeyId, UserId, WorkspaceId,
+    AuditId, ComputeId, DeliveryId, EnvironmentId, EventId, Id, ImageId, IncidentId, InvitationId, KeyId, MemberId,
+    OperationId, ProjectId, SessionId, SshKeyId, UserId, WebhookId, WorkspaceId,
 };
 use nephos_model::tenant::TenantId;
 
@@ -20,6 +20,7 @@ macro_rules! ids {
 ids!(
     AuditId,
     ComputeId,
+    DeliveryId,
     EnvironmentId,
     EventId,
     ImageId,
@@ -32,6 +33,7 @@ ids!(
     SessionId,
     SshKeyId,
     UserId,
+    WebhookId,
     WorkspaceId
 );
 

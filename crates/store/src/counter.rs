@@ -43,6 +43,7 @@ pub const QUOTAS: &[&str] = &[
     "quota.disk_gib",
     "quota.api_keys",
     "quota.ssh_keys",
+    "quota.webhooks",
 ];
 
 /// The quota counters of a new tenant, at zero.

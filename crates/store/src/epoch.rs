@@ -27,6 +27,16 @@ macro_rules! purged {
 }
 
 purged! {
+    /// Removes some rows of `webhook_cursors`.
+    PURGE_WEBHOOK_CURSORS LEFT_WEBHOOK_CURSORS = "webhook_cursors" ("tenant");
+    /// Removes some rows of `webhook_queues`.
+    PURGE_WEBHOOK_QUEUES LEFT_WEBHOOK_QUEUES = "webhook_queues" ("webhook_id");
+    /// Removes some rows of `webhooks`.
+    PURGE_WEBHOOKS LEFT_WEBHOOKS = "webhooks" ("id");
+    /// Removes some rows of `deliveries`.
+    PURGE_DELIVERIES LEFT_DELIVERIES = "deliveries" ("id");
+    /// Removes some rows of `delivery_attempts`.
+    PURGE_DELIVERY_ATTEMPTS LEFT_DELIVERY_ATTEMPTS = "delivery_attempts" ("delivery_id, number");
     /// Removes some rows of `work`.
     PURGE_WORK LEFT_WORK = "work" ("compute_id");
     /// Removes some rows of `alterations`.

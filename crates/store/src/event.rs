@@ -84,6 +84,9 @@ sql! {
     /// Events after a number, in their order.
     indexed pub EVENTS_AFTER = concat!("SELECT ", columns!(), " FROM events WHERE tenant = $1 AND seq > $2
         ORDER BY seq LIMIT $3");
+    /// The least number of the first events from an id on: some may have overtaken others.
+    indexed pub EVENT_SEQ_FROM = "SELECT MIN(seq) FROM (SELECT seq FROM events WHERE tenant = $1 AND id >= $2
+        ORDER BY id LIMIT 64) AS first";
     /// The last number that readers see.
     indexed pub EVENT_SEQ_LAST = "SELECT seq FROM events WHERE tenant = $1 ORDER BY seq DESC LIMIT 1";
     /// Makes sure that a tenant has numbers.
@@ -224,6 +227,18 @@ impl Store {
     /// At most `limit` events after the number `seq`, in their order: whoever has these has all before them.
     pub async fn events_after(&self, tenant: TenantId, seq: i64, limit: u32) -> Result<Vec<Event>> {
         self.all(EVENTS_AFTER.bind(params![tenant, seq, limit]), decode).await
+    }
+
+    /// The number before the first event from an id on, and that of the newest event; the same when there is none.
+    pub async fn event_seqs_since(&self, tenant: TenantId, from: EventId) -> Result<(i64, i64)> {
+        let asked = vec![EVENT_SEQ_FROM.bind(params![tenant, from]), EVENT_SEQ_LAST.bind(params![tenant])];
+        let answers = self.read_all(asked).await?;
+        let number = |at: usize| match answers.get(at).and_then(|rows| rows.first()) {
+            Some(row) => row.opt_int(0),
+            None => Ok(None),
+        };
+        let last = number(1)?.unwrap_or(0);
+        Ok((number(0)?.map_or(last, |first| first - 1), last))
     }
 
     /// The number of the newest event; zero when there is none.

@@ -38,6 +38,7 @@ pub mod capacity;
 pub mod compute;
 mod convert;
 pub mod counter;
+pub mod delivery;
 pub mod deprecation;
 mod engine;
 pub mod environment;
@@ -67,10 +68,12 @@ pub mod tenant;
 pub mod testing;
 pub mod usage;
 mod value;
+pub mod webhook;
 pub mod work;
 pub mod workspace;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use nephos_model::metric::Metric;
 use tracing::Instrument as _;
@@ -87,6 +90,8 @@ pub use schema::MIGRATIONS;
 pub use sql::Sql;
 pub use value::{Row, Value};
 
+use sequence::News;
+
 use engine::postgres::Postgres;
 use engine::sqlite::Sqlite;
 
@@ -94,6 +99,7 @@ use engine::sqlite::Sqlite;
 #[derive(Clone)]
 pub struct Store {
     backend: Backend,
+    news: Arc<News>,
 }
 
 #[derive(Clone)]
@@ -116,7 +122,7 @@ impl Store {
         let path = path.into();
         let opened = tokio::task::spawn_blocking(move || Sqlite::open(&path, &options)).await;
         let sqlite = opened.unwrap_or_else(|_| Err(StoreError::unavailable("opening it ended by a panic")))?;
-        Ok(Self { backend: Backend::Sqlite(sqlite) })
+        Ok(Self { backend: Backend::Sqlite(sqlite), news: Arc::default() })
     }
 
     /// Connects to the PostgreSQL database at `url` (`postgres://user:password@host/database`, or `key=value` words).
@@ -124,7 +130,7 @@ impl Store {
     /// Fails with [`StoreError::Unavailable`] when the server cannot be reached now, and with
     /// [`StoreError::Configuration`] when the URL or the server can never do. A URL that demands TLS is refused.
     pub async fn open_postgres(url: &str, options: PostgresOptions) -> Result<Self> {
-        Ok(Self { backend: Backend::Postgres(Postgres::open(url, options).await?) })
+        Ok(Self { backend: Backend::Postgres(Postgres::open(url, options).await?), news: Arc::default() })
     }
 
     /// Which engine the store runs on.
@@ -158,13 +164,16 @@ impl Store {
     /// without `RETURNING` has none. A caller that is dropped midway leaves the batch either done or not begun.
     pub async fn write(&self, batch: Batch) -> Result<Vec<Vec<Row>>> {
         let span = self.span("sql.write", &batch.statements);
+        let told = if self.numbers_at_once() { sequence::tenants_of(&batch.statements) } else { Vec::new() };
         let writing = async {
             match &self.backend {
                 Backend::Sqlite(sqlite) => sqlite.write(batch).await,
                 Backend::Postgres(postgres) => Box::pin(postgres.write(batch)).await,
             }
         };
-        writing.instrument(span).await
+        let answer = writing.instrument(span).await?;
+        self.news.add(told);
+        Ok(answer)
     }
 
     /// The span of a read or a batch. Off, it costs the look at a flag; values are never in it, only statements' names.

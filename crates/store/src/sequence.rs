@@ -4,7 +4,8 @@
 //! number in the transaction that writes it (`engine::sqlite::shared`): later numbers commit later. Where transactions overtake each
 //! other, rows wait in tables of their own, and one sequencer at a time numbers those that have committed ([`write`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use nephos_model::Timestamp;
 use nephos_model::id::{AuditId, EventId};
@@ -12,7 +13,7 @@ use nephos_model::tenant::TenantId;
 
 use sha2::{Digest, Sha256};
 
-use crate::batch::{Batch, Miss, Statement};
+use crate::batch::{Batch, Miss, Shared, Statement};
 use crate::convert::Model;
 use crate::error::Result;
 use crate::event::SEQUENCED_AT_ONCE;
@@ -141,6 +142,46 @@ pub fn link(before: &[u8], seq: i64, content: &[u8]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
+/// Tenants whose events got numbers since somebody asked last, as a hint for whoever waits for them.
+#[derive(Debug, Default)]
+pub(crate) struct News(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    tenants: BTreeSet<TenantId>,
+    is_full: bool,
+}
+
+/// Tenants that are told apart; of more it is only known that there were.
+const NEWS_MAX: usize = 4_096;
+
+impl News {
+    pub(crate) fn add(&self, tenants: impl IntoIterator<Item = TenantId>) {
+        let mut tenants = tenants.into_iter().peekable();
+        if tenants.peek().is_none() {
+            return;
+        }
+        let mut recent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.tenants.extend(tenants);
+        if recent.tenants.len() > NEWS_MAX {
+            *recent = Recent { tenants: BTreeSet::new(), is_full: true };
+        }
+    }
+}
+
+/// The tenants of the events that a batch writes; the second parameter of such a statement is the tenant.
+pub(crate) fn tenants_of(statements: &[Statement]) -> Vec<TenantId> {
+    let events = statements.iter().filter(|statement| statement.shared == Some(Shared::Event));
+    let mut tenants: Vec<TenantId> = events
+        .filter_map(|statement| match statement.params.get(1) {
+            Some(Value::Int(tenant)) => Some(TenantId(*tenant)),
+            _ => None,
+        })
+        .collect();
+    tenants.dedup();
+    tenants
+}
+
 pub(crate) fn numbers(row: &Row) -> Result<Numbers> {
     Ok(Numbers { event_seq: row.int(0)?, audit_seq: row.int(1)?, chain: row.blob(2)?.to_vec() })
 }
@@ -153,6 +194,17 @@ impl Numbers {
 }
 
 impl Store {
+    /// The tenants whose events got numbers in this process since the last call; `None`: too many to tell. Only a hint.
+    pub fn take_news(&self) -> Option<BTreeSet<TenantId>> {
+        let recent = std::mem::take(&mut *self.news.0.lock().unwrap_or_else(PoisonError::into_inner));
+        (!recent.is_full).then_some(recent.tenants)
+    }
+
+    /// Tells of tenants whose events got numbers.
+    pub fn tell_news(&self, tenants: impl IntoIterator<Item = TenantId>) {
+        self.news.add(tenants);
+    }
+
     /// Whether rows get their numbers in the transaction that writes them, so that none ever waits for the sequencer.
     pub fn numbers_at_once(&self) -> bool {
         self.engine() == crate::Engine::Sqlite

@@ -7,6 +7,7 @@ pub mod duration;
 pub mod entropy;
 mod keys;
 mod mailbox;
+pub mod receiver;
 pub mod world;
 
 pub use clock::WorldClock;
@@ -14,4 +15,5 @@ pub use duration::Durations;
 pub use entropy::SeededEntropy;
 pub use mailbox::Mailbox;
 pub use nephos_store::Engine;
+pub use receiver::{Received, Receiver, Reply};
 pub use world::World;

@@ -12,6 +12,7 @@ use nephos_control::settings::Settings;
 use nephos_control::{Cloud, Parts};
 use nephos_driver::Driver;
 use nephos_driver::simulator::Simulator;
+use nephos_http::outgoing::{Lookup, Options, Outgoing, Resolve};
 use nephos_model::region::Region;
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
@@ -24,13 +25,22 @@ use nephos_store::{Batch, Engine, MIGRATIONS};
 use crate::{Mailbox, SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
-const IDLE_TASKS: usize = 10;
+const IDLE_TASKS: usize = 12;
 /// The master key of every world.
 const MASTER_KEY: MasterKey = MasterKey::new([7; 32]);
 /// Real time that looks at computes may take.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 /// Moves of the clock after which a test gives up waiting for something to become true.
 const MOVES_MAX: u32 = 400;
+
+/// Nobody is asked for the address of a name: what tests send goes to literal addresses.
+struct NoNames;
+
+impl Resolve for NoNames {
+    fn resolve(&self, _: String) -> Lookup {
+        Box::pin(std::future::ready(Err(std::io::ErrorKind::NotFound.into())))
+    }
+}
 
 /// A whole cloud. Dropping it removes its database.
 pub struct World {
@@ -69,6 +79,9 @@ impl World {
         settings: &Settings,
         seed: u64,
     ) -> Cloud {
+        // Receivers of tests are at the loopback address.
+        let options = Options { allow_private: true, lookup: Some(Arc::new(NoNames)), ..Options::default() };
+        let courier = Outgoing::new(options, Arc::new(clock.clone())).expect("requests can be sent");
         let simulator: Arc<dyn Driver> = Arc::new(Simulator::new());
         let region = |name: &str, mode| {
             (Region { name: name.to_owned(), driver: "simulator".to_owned(), mode }, simulator.clone())
@@ -79,6 +92,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(seed)),
             settings: settings.clone(),
             master_key: MASTER_KEY,
+            courier: Arc::new(courier),
             regions: vec![
                 region("local", Mode::Live),
                 region("us-east", Mode::Test),
@@ -120,6 +134,12 @@ impl World {
     /// When it can't start.
     pub async fn start(&mut self) {
         self.background = Some(self.cloud.start().await.expect("the background starts"));
+    }
+
+    /// Ends the process as `kill -9` does, as far as the rows can tell, until [`World::crash`] starts another: time that
+    /// passes meanwhile passes at once.
+    pub fn halt(&mut self) {
+        self.background = None;
     }
 
     /// Ends the process as `kill -9` does, as far as the rows can tell, and starts another.

@@ -8,8 +8,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::view::{
-    ApiKeyView, ComputeView, DeprecationView, EnvironmentView, InvitationView, MemberView, OperationView, ProjectView,
-    SandboxClockView, SandboxView, SshKeyView, VersionView, WorkspaceView,
+    ApiKeyView, ComputeView, DeliveryView, DeprecationView, EnvironmentView, InvitationView, MemberView, OperationView,
+    ProjectView, SandboxClockView, SandboxView, SshKeyView, VersionView, WebhookView, WorkspaceView,
 };
 
 /// One type of event.
@@ -91,6 +91,16 @@ pub const TYPES: &[EventType] = &[
     changed::<ApiKeyView>("api_key.updated", "An API key has another name."),
     changed::<ApiKeyView>("api_key.rotated", "An API key has a new secret."),
     told::<ApiKeyView>("api_key.deleted", "An API key was revoked."),
+    told::<WebhookView>("webhook.created", "A webhook was made."),
+    changed::<WebhookView>("webhook.updated", "A webhook's URL, description or filters changed."),
+    changed::<WebhookView>("webhook.enabled", "A webhook was enabled again."),
+    changed::<WebhookView>("webhook.disabled", "A webhook was disabled; its `disabled_reason` says why."),
+    changed::<WebhookView>("webhook.secret_rotated", "A webhook has a new secret."),
+    told::<WebhookView>("webhook.recovered", "Events that a webhook did not take are sent to it again."),
+    told::<WebhookView>("webhook.test", "A sample, sent to one webhook because somebody asked for it."),
+    told::<WebhookView>("webhook.deleted", "A webhook was deleted."),
+    told::<DeliveryView>("delivery.retried", "Somebody asked for a delivery to be tried again."),
+    told::<DeliveryView>("delivery.exhausted", "A delivery was tried for 24 hours, and is not tried any more."),
     told::<DeprecationView>(
         "api.operation_deprecated",
         "An operation of the API is deprecated; told once to each workspace.",

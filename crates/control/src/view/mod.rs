@@ -10,6 +10,7 @@ mod operation;
 mod project;
 mod sandbox;
 mod status;
+mod webhook;
 
 pub use audit::{AuditEntryView, hex};
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
@@ -22,6 +23,10 @@ pub use identity::{
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};
 pub use sandbox::{SandboxClockView, SandboxView};
+
+pub use webhook::{
+    AttemptView, DeliveryView, PayloadView, RecoveryView, WebhookTestView, WebhookView, WebhookWithSecretView,
+};
 
 pub use status::{IncidentUpdateView, IncidentView, PeriodView, RegionStatusView, StatusView, UptimeView};
 

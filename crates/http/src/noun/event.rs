@@ -1,10 +1,11 @@
 //! Events.
 
 use nephos_control::caller::EventRead;
-use nephos_control::event::Filter;
+use nephos_control::event::{Filter, Follower};
 use nephos_control::plan::CommitError;
 use nephos_control::view::EventView;
-use nephos_model::id::ProjectId;
+use nephos_model::Fault;
+use nephos_model::id::{EventId, ProjectId};
 
 use crate::call::{Answer, Call};
 use crate::endpoint::{Endpoint, Need, Success, schema_of};
@@ -26,19 +27,35 @@ const FILTERS: &[Parameter] = &[
 pub const OPERATIONS: &[Endpoint] =
     &[Endpoint::new("event.list", "GET", "/events", Success::Listed, schema_of::<EventView>, |c| Box::pin(list(c)))
         .needs(Need::of::<EventRead>())
-        .told("List events", "Every change of a resource's state, the newest first.", "Events listed.")
-        .query(FILTERS)];
+        .told(
+            "List events",
+            "Every change of a resource's state, the newest first, kept for 30 days. A client that accepts \
+             text/event-stream gets them as they come, in the order of their numbers; with Last-Event-ID from after that \
+             event on. A stream spends one read, and a key holds 20 at once.",
+            "Events listed.",
+        )
+        .query(FILTERS)
+        .streams(|c| Box::pin(follow(c)))];
 
-async fn list(call: &Call) -> Result<Answer, CommitError> {
-    let grant = call.grant::<EventRead>()?;
-    let page = call.query.page("evt")?;
-    let filter = Filter {
+fn filter(call: &Call) -> Filter {
+    Filter {
         kind: call.query.text("type").map(str::to_owned),
         resource_id: call.query.text("resource_id").map(str::to_owned),
         project_id: call.query.parsed("project_id"),
         environment_id: call.query.parsed("environment_id"),
-    };
-    let listed = call.cloud().events(&grant, filter, &page).await?;
+    }
+}
+
+async fn follow(call: &Call) -> Result<Follower, Fault> {
+    let grant = call.grant::<EventRead>()?;
+    let after = call.last_event_id.as_deref().and_then(|id| id.parse::<EventId>().ok());
+    call.cloud().follow_events(&grant, filter(call), after).await
+}
+
+async fn list(call: &Call) -> Result<Answer, CommitError> {
+    let grant = call.grant::<EventRead>()?;
+    let page = call.query.page("evt")?;
+    let listed = call.cloud().events(&grant, filter(call), &page).await?;
     call.read(
         Reply::listed(&listed, &page, |e| e.id.to_string(), |e| EventView::from(e))
             .of(call.query.parsed::<ProjectId>("project_id")),

@@ -15,6 +15,14 @@ pub fn base(endpoint: &Endpoint) -> &'static str {
     if endpoint.sandbox_only { "/sandbox/v1" } else { "/v1" }
 }
 
+/// The id of a webhook that the workspace has.
+async fn webhook(api: &Api) -> String {
+    match api.get("/v1/webhooks").await.json()["data"][0]["id"].as_str() {
+        Some(id) => id.to_owned(),
+        None => api.make("/v1/webhooks", example("webhook.create")).await,
+    }
+}
+
 /// The path of an operation on something that the workspace has.
 pub async fn path(api: &Api, endpoint: &Endpoint) -> String {
     if !endpoint.path.contains("{id}") {
@@ -48,6 +56,21 @@ pub async fn path(api: &Api, endpoint: &Endpoint) -> String {
             Some(id) => id,
             None => api.make("/v1/invitations", example("invitation.create")).await,
         },
+        "webhooks" => webhook(api).await,
+        "deliveries" => {
+            let webhook = webhook(api).await;
+            let log = format!("/v1/webhooks/{webhook}/deliveries");
+            if found(&log).await.is_none() {
+                assert_eq!(api.post(&format!("/v1/webhooks/{webhook}/test"), "").await.status, 200);
+            }
+            loop {
+                // Its host is known to nobody, which is found out at once.
+                if let Some(id) = found(&log).await {
+                    break id;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
         "images" => first("/v1/images").await,
         "ssh-keys" => match found("/v1/ssh-keys").await {
             Some(id) => id,

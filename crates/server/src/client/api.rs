@@ -4,6 +4,7 @@
 //! anything. Deliberately not here: what the resources mean.
 
 use std::fmt;
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::Duration;
 
 use http::{HeaderMap, Method};
@@ -213,6 +214,62 @@ impl<'a> Api<'a> {
         }
     }
 
+    /// Follows a stream of server-sent events: hands id and data of each to `told`, until that says no or the stream
+    /// ends. Returns why it ended.
+    pub fn follow(
+        &self,
+        path: &str,
+        last: Option<&str>,
+        told: &mut dyn FnMut(&str, &str) -> bool,
+    ) -> Result<String, Failure> {
+        // The deadline of a whole exchange is not for what never ends; a sign of life comes every 15 seconds.
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_DEADLINE))
+            .timeout_recv_response(Some(CALL_DEADLINE))
+            .user_agent(concat!("nephos-cli/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let agent: ureq::Agent = config.into();
+        let mut request = agent
+            .get(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.key))
+            .header("accept", "text/event-stream, application/json");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = match request.call() {
+            Ok(response) => response,
+            Err(error) => return Ok(error.to_string()),
+        };
+        let (parts, mut body) = response.into_parts();
+        if !parts.status.is_success() {
+            let bytes = body.with_config().limit(ANSWER_BYTES_MAX).read_to_vec().unwrap_or_default();
+            return Err(Failure::Refused(self.refusal(&parts, &bytes)));
+        }
+        let mut lines = BufReader::new(body.into_reader());
+        let (mut id, mut data) = (String::new(), String::new());
+        loop {
+            let mut line = String::new();
+            match (&mut lines).take(ANSWER_BYTES_MAX).read_line(&mut line) {
+                Ok(0) => return Ok("the server ended it".to_owned()),
+                Ok(_) => {}
+                Err(error) => return Ok(error.to_string()),
+            }
+            match line.trim_end_matches(['\r', '\n']).split_once(": ") {
+                Some(("id", value)) => value.clone_into(&mut id),
+                Some(("data", value)) => value.clone_into(&mut data),
+                None if line.trim_end().is_empty() && !data.is_empty() => {
+                    if !told(&id, &data) {
+                        return Ok("nobody reads any more".to_owned());
+                    }
+                    data.clear();
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn call(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let idempotency = (*method == Method::POST).then(|| uuid_v4(self.entropy));
         let mut lost = false;
@@ -299,8 +356,15 @@ impl<'a> Api<'a> {
         }
         let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let retry_after = header("retry-after").and_then(|t| t.parse().ok()).map(Duration::from_secs);
+        Ok(Err((self.refusal(&parts, &bytes), retry_after)))
+    }
+
+    /// What the server says of why it refuses.
+    fn refusal(&self, parts: &http::response::Parts, bytes: &[u8]) -> Refusal {
+        let json: Option<Value> = serde_json::from_slice(bytes).ok();
+        let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let text = |key: &str| json.as_ref().and_then(|j| j.get(key)).and_then(Value::as_str).map(str::to_owned);
-        let refusal = Refusal {
+        Refusal {
             status: parts.status.as_u16(),
             code: text("code").unwrap_or_else(|| "no_code".to_owned()),
             message: text("message").unwrap_or_else(|| {
@@ -308,8 +372,7 @@ impl<'a> Api<'a> {
             }),
             details: json.as_ref().and_then(|j| j.get("details")?.as_array().cloned()).unwrap_or_default(),
             request_id: text("request_id").or_else(|| header("x-request-id")).unwrap_or_default(),
-        };
-        Ok(Err((refusal, retry_after)))
+        }
     }
 }
 

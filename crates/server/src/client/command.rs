@@ -548,13 +548,7 @@ pub enum Catalogue {
     Get(One),
 }
 
-/// `nephos events`
-#[derive(Debug, Subcommand)]
-#[allow(missing_docs)]
-pub enum Events {
-    /// List them.
-    List(Plain),
-}
+pub use super::webhook::{Events, Webhooks};
 
 /// Rows of the audit log.
 #[derive(Debug, Args)]

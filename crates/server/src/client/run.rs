@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Answer, Api, Failure, encode, query_string};
 use super::command::{
-    Act, AuditList, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, Events,
-    KeyCreate, Keys, Operations, Projects, Rebuild, Resize, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate,
-    Tokens, Usage, Waiting,
+    Act, AuditList, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, KeyCreate, Keys,
+    Operations, Projects, Rebuild, Resize, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage,
+    Waiting,
 };
 use super::{operation, resolve, ssh};
 use crate::cli::{Audit, Command};
@@ -33,7 +33,6 @@ const IMAGE_FIELDS: &[&str] = &["id", "name", "min_memory_mib", "min_disk_gib", 
 const SIZE_FIELDS: &[&str] =
     &["name", "vcpus", "memory_mib", "disk_gib", "running_microunits_per_hour", "stopped_microunits_per_hour"];
 const REGION_FIELDS: &[&str] = &["name", "driver", "available", "reason"];
-const EVENT_FIELDS: &[&str] = &["seq", "id", "type", "resource_id", "project_id", "created_at"];
 const AUDIT_FIELDS: &[&str] =
     &["seq", "created_at", "action", "resource_id", "actor.kind", "actor.id", "address", "status", "request_id"];
 
@@ -53,8 +52,9 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Images(c) => session.catalogue(c, "/images", IMAGE_FIELDS),
         Command::Sizes(c) => session.catalogue(c, "/sizes", SIZE_FIELDS),
         Command::Regions(c) => session.catalogue(c, "/regions", REGION_FIELDS),
-        Command::Events(Events::List(a)) => session.list(&a.server, "/events", &[], a.length.limit, EVENT_FIELDS),
         Command::Audit(Audit::List(a)) => session.audit(&a),
+        Command::Events(a) => session.events(*a),
+        Command::Webhooks(c) => session.webhooks(c),
         Command::Usage(a) => session.usage(&a),
         Command::Limits(a) => session.limits(&a.server),
         Command::Sandbox(c) => session.sandbox(c),

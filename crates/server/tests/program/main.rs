@@ -9,4 +9,5 @@ mod life;
 mod mail;
 mod program;
 mod telemetry;
+mod webhook;
 mod workspace;

@@ -47,6 +47,8 @@ sql! {
         AND k.value <> (SELECT COUNT(*) FROM compute_labels l WHERE l.tenant = k.tenant AND l.name || ':' || l.value = k.scope)";
 }
 counted!(QUOTA_SSH_KEYS, "quota.ssh_keys", "", "ssh_keys");
+counted!(COUNTED_WEBHOOKS, "webhook", "", "webhooks");
+counted!(QUOTA_WEBHOOKS, "quota.webhooks", "", "webhooks");
 
 /// The end of a condition: not a row of an epoch that is over, which is removed in parts.
 macro_rules! kept {
@@ -125,7 +127,7 @@ sql! {
             WHERE e.tenant = p.tenant AND e.project_id = p.id)", kept!("p.tenant"));
     NEGATIVE = concat!("SELECT tenant, noun, scope, value FROM counters WHERE value < 0", kept!("tenant"));
     COUNTER_OF_NOBODY = concat!("SELECT k.tenant, k.noun, k.scope FROM counters k WHERE k.scope <> ''
-        AND k.noun <> 'compute.label' AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.tenant = k.tenant AND p.id = k.scope)
+        AND k.noun NOT IN ('compute.label', 'delivery') AND NOT EXISTS (SELECT 1 FROM projects p WHERE p.tenant = k.tenant AND p.id = k.scope)
         AND NOT EXISTS (SELECT 1 FROM environments e WHERE e.tenant = k.tenant AND e.id = k.scope)", kept!("k.tenant"));
 
     HOMELESS_ENVIRONMENT = concat!("SELECT e.tenant, e.id FROM environments e
@@ -179,6 +181,24 @@ sql! {
         HAVING COUNT(*) <> MAX(a.seq) - MIN(a.seq) + 1 OR MAX(a.seq) <> COALESCE(MAX(s.audit_seq), 0)";
     AUDIT_TWICE = "SELECT p.tenant, p.id FROM audit_pending p JOIN audit_log a ON a.tenant = p.tenant AND a.id = p.id";
 
+    COUNTED_DELIVERIES = concat!("SELECT w.tenant, w.id, k.value FROM webhooks w
+        LEFT JOIN counters k ON k.tenant = w.tenant AND k.noun = 'delivery' AND k.scope = w.id
+        WHERE COALESCE(k.value, 0) <> (SELECT COUNT(*) FROM deliveries d WHERE d.tenant = w.tenant AND d.webhook_id = w.id)",
+        kept!("w.tenant"));
+    ENDPOINTS_COUNTED = concat!("SELECT c.tenant, c.endpoints FROM webhook_cursors c
+        WHERE c.endpoints <> (SELECT COUNT(*) FROM webhooks w WHERE w.tenant = c.tenant)", kept!("c.tenant"));
+    WEBHOOK_WITHOUT_QUEUE = concat!("SELECT w.tenant, w.id FROM webhooks w WHERE NOT EXISTS (SELECT 1 FROM webhook_queues q
+        WHERE q.webhook_id = w.id AND q.tenant = w.tenant)", kept!("w.tenant"));
+    DELIVERY_THAT_NOBODY_TRIES = concat!("SELECT d.tenant, d.id, d.due_at, q.due_at FROM deliveries d
+        JOIN webhooks w ON w.tenant = d.tenant AND w.id = d.webhook_id AND w.status = 'enabled'
+        JOIN webhook_queues q ON q.webhook_id = d.webhook_id WHERE d.status = 'pending' AND q.due_at > d.due_at",
+        kept!("d.tenant"));
+    DELIVERY_OF_TWO_MINDS = "SELECT tenant, id, status, ended_at, attempts FROM deliveries
+        WHERE (status = 'pending') <> (ended_at IS NULL) OR (attempts > 0) <> (tried_at IS NOT NULL)
+        OR (status = 'succeeded' AND attempts = 0)";
+    ATTEMPTS_MISSING = concat!("SELECT d.tenant, d.id, d.attempts FROM deliveries d WHERE d.attempts > 1 AND d.attempts - 1 <>
+        (SELECT COUNT(*) FROM delivery_attempts a WHERE a.tenant = d.tenant AND a.delivery_id = d.id)", kept!("d.tenant"));
+
     METER_OF_NOBODY = concat!("SELECT m.tenant, m.resource_id FROM meters m
         WHERE NOT EXISTS (SELECT 1 FROM computes c WHERE c.tenant = m.tenant AND c.id = m.resource_id)", kept!("m.tenant"));
     RUNNING_UNMETERED = concat!("SELECT c.tenant, c.id FROM computes c WHERE c.status = 'running' AND NOT EXISTS
@@ -213,6 +233,14 @@ pub async fn broken(store: &Store, lease_until: Timestamp) -> Vec<String> {
         &COUNTED_PROJECTS,
         &COUNTED_COMPUTES,
         &COUNTED_SSH_KEYS,
+        &COUNTED_WEBHOOKS,
+        &QUOTA_WEBHOOKS,
+        &COUNTED_DELIVERIES,
+        &ENDPOINTS_COUNTED,
+        &WEBHOOK_WITHOUT_QUEUE,
+        &DELIVERY_THAT_NOBODY_TRIES,
+        &DELIVERY_OF_TWO_MINDS,
+        &ATTEMPTS_MISSING,
         &COUNTED_OPERATIONS,
         &COUNTED_EVENTS,
         &QUOTA_PROJECTS,
