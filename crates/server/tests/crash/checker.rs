@@ -148,6 +148,35 @@ impl Checker<'_> {
         }
     }
 
+    /// Every event since the webhook was made reached it, and its log says so.
+    pub fn deliveries_are_complete(&self, received: impl Fn() -> BTreeSet<String>) {
+        for face in [Face::Platform, Face::Sandbox] {
+            let webhook = self.all(face, "/webhooks").remove(0)["id"].as_str().unwrap().to_owned();
+            let log = format!("/webhooks/{webhook}/deliveries");
+            let events = self.all(face, "/events");
+            let began = events.iter().find(|event| event["type"] == json!("webhook.created")).unwrap()["seq"].as_u64();
+            let wanted: BTreeSet<String> = events
+                .iter()
+                .filter(|event| event["seq"].as_u64() > began)
+                .map(|event| event["id"].as_str().unwrap().to_owned())
+                .collect();
+            let total = |filter: &str| self.found(face, &format!("{log}?{filter}limit=1"))["meta"]["total"].as_u64();
+            let ended = || total("").unwrap() >= wanted.len() as u64 && total("status=pending&") == Some(0);
+            assert!((0..LOOKS_MAX).any(|_| ended()), "{face:?}: {:?} are pending", total("status=pending&"));
+            let received = received();
+            let lost: Vec<_> = wanted.difference(&received).collect();
+            assert!(lost.is_empty(), "{face:?}: never received: {lost:?}");
+            let delivered = self.all(face, &log);
+            let told: BTreeSet<&str> = delivered.iter().map(|d| d["event_id"].as_str().unwrap()).collect();
+            assert_eq!(told.len(), delivered.len(), "{face:?}: an event has two deliveries");
+            for delivery in &delivered {
+                assert_eq!(delivery["status"], json!("succeeded"), "{delivery}");
+                let tries = delivery["attempts"].as_array().unwrap();
+                assert_eq!(Some(tries.len() as u64), delivery["attempt_count"].as_u64(), "{delivery}");
+            }
+        }
+    }
+
     /// Makes something, and waits until its event is there: all earlier ones are then, too.
     fn wait_for_events(&self, face: Face) {
         let key = format!("00000000-0000-4000-8000-{:012x}", face as u8);

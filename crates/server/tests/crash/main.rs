@@ -1,5 +1,5 @@
-//! `kill -9` at random moments under concurrent clients: nothing acknowledged is lost, nothing happens twice, and what was
-//! under way goes on, on both engines.
+//! `kill -9` at random moments under concurrent clients: nothing acknowledged is lost, nothing happens twice, what was
+//! under way goes on, and every event reaches its webhook, on both engines.
 //!
 //! A kill comes after a random number of acknowledged requests, so it hits whatever the others are doing then. The seed is
 //! printed; `NEPHOS_TEST_SEED` repeats its choices, not the kernel's.
@@ -12,18 +12,19 @@ mod clients;
 #[allow(dead_code)] // shared with tests that use more of it
 mod program;
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nephos_model::{Entropy as _, Timestamp};
 use nephos_store::testing::{TestDatabase, broken};
 use nephos_store::{PostgresOptions, SqliteOptions, Store};
-use nephos_testkit::SeededEntropy;
+use nephos_testkit::{Receiver, Reply, SeededEntropy};
 
 use checker::Checker;
-use clients::{Board, Client, Http};
+use clients::{Board, Client, Face, Http};
 use program::{Place, Server};
 
 const CLIENTS: u64 = 10;
@@ -52,9 +53,18 @@ fn survive(kills: u32, database: Option<&str>) {
     println!("NEPHOS_TEST_SEED={seed}");
     let entropy = SeededEntropy::new(seed);
     let place = Place::new();
-    let more: Vec<&str> = database.map_or_else(Vec::new, |url| vec!["--database", url]);
+    let mut more = vec!["--private-targets"];
+    more.extend(database.map_or_else(Vec::new, |url| vec!["--database", url]));
     let mut server = place.serve(&more);
     let http = Http::new(&place.init());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let receiver = runtime.block_on(forgetful_receiver());
+    for face in [Face::Platform, Face::Sandbox] {
+        let key = format!("00000000-0000-4000-8000-1{:011x}", face as u8);
+        let body = serde_json::json!({"url": receiver.url()}).to_string();
+        let made = http.ask(&server.url, face, "POST", "/webhooks", Some((&key, &body))).unwrap();
+        assert_eq!(made.status, 201, "{}", made.body);
+    }
     let live_computes = add_image(&place);
     let board = Arc::new(Board::default());
     board.publish(&server.url);
@@ -97,8 +107,20 @@ fn survive(kills: u32, database: Option<&str>) {
     checker.nothing_is_lost_or_twice();
     checker.operations_are_single();
     checker.events_are_complete();
+    checker.deliveries_are_complete(|| receiver.received().iter().map(|r| r.header("webhook-id").to_owned()).collect());
+    println!("{} requests were received", receiver.received().len());
     server.stop();
     assert_sound(&place, database);
+}
+
+/// A receiver that fails at first with every fifth event.
+async fn forgetful_receiver() -> Receiver {
+    let failed = Mutex::new(HashSet::new());
+    Receiver::new(move |number, received| {
+        let is_new = failed.lock().unwrap().insert(received.header("webhook-id").to_owned());
+        Reply::Status(if is_new && number % 5 == 0 { 500 } else { 200 })
+    })
+    .await
 }
 
 fn kill_now(server: Server) {
