@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 
-/// Answers every GET with the contents of a file as JSON, and prints the port it listens on.
+/// Answers every GET and POST with the contents of a file as JSON, and prints the port it listens on.
 pub fn serve(file: &str) -> Result<()> {
     let body = Bytes::from(std::fs::read(file).with_context(|| format!("reading {file}"))?);
     let answer = move || {
@@ -19,7 +19,7 @@ pub fn serve(file: &str) -> Result<()> {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         println!("{}", listener.local_addr()?.port());
-        axum::serve(listener, Router::new().fallback(get(answer))).await?;
+        axum::serve(listener, Router::new().fallback(get(answer.clone()).post(answer))).await?;
         Ok(())
     })
 }

@@ -7,6 +7,7 @@
 
 mod bare;
 mod boot;
+mod deliveries;
 mod installation;
 mod lists;
 mod load;

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use crate::boot::{self, Boot};
+use crate::deliveries;
 use crate::installation::{Installation, ssh_key};
 use crate::lists;
 use crate::load::{self, Load, Outcome};
@@ -42,6 +43,9 @@ pub const ROWS: &[(&str, &str, Measure)] = &[
     ("million-postgres", "pages and totals of 1,000,000 computes on PostgreSQL, beside 100", million_postgres),
     ("create", "durable idempotent creates, beside one transaction each on SQLite", create),
     ("fsync", "system calls that wait for the disk, per durable create", fsync),
+    ("deliveries", "webhook deliveries with their outcome recorded, beside bare axum", deliveries::rate),
+    ("delivery-time", "from an event's commit to its arrival at a webhook", deliveries::latency),
+    ("delivery-silent", "1,000 webhooks of which a tenth never answers", deliveries::silent),
     ("boot", "API call to the guest's first user process, beside QEMU by hand", boot_guest),
     ("idle", "start to ready, and memory while nothing happens", idle),
 ];
@@ -84,7 +88,13 @@ impl Workshop {
         logs.filter_map(last).collect()
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    /// The program that is measured.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Where something of this run lies.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -104,7 +114,8 @@ fn image() -> Result<PathBuf> {
     std::env::var_os("BENCH_IMAGE").map(PathBuf::from).context("BENCH_IMAGE is not set")
 }
 
-fn load_on(address: SocketAddr, status: u16, ms: u64) -> Load {
+/// A load of [`CLIENTS`] connections.
+pub fn load_on(address: SocketAddr, status: u16, ms: u64) -> Load {
     Load { address, connections: CLIENTS, duration: Duration::from_millis(ms), status }
 }
 
