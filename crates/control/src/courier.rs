@@ -90,17 +90,3 @@ pub trait Courier: Send + Sync {
     /// Why nothing is ever sent to a URL, as the end of a sentence without its full stop: `must …`.
     fn refuses(&self, url: &str) -> Option<String>;
 }
-
-/// Carries nothing: for processes that only administer.
-#[derive(Debug, Clone, Copy)]
-pub struct NoCourier;
-
-impl Courier for NoCourier {
-    fn carry(&self, _: Parcel) -> Carrying {
-        Box::pin(std::future::ready(Receipt { trouble: Some(Trouble::Connect), ..Receipt::default() }))
-    }
-
-    fn refuses(&self, _: &str) -> Option<String> {
-        None
-    }
-}

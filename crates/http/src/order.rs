@@ -680,7 +680,7 @@ fn preflight(app: &App, trail: &mut Trail, headers: &HeaderMap) {
         ("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
         (
             "access-control-allow-headers",
-            "authorization, content-type, idempotency-key, if-match, if-none-match, prefer, x-request-id",
+            "authorization, content-type, idempotency-key, if-match, if-none-match, last-event-id, prefer, x-request-id",
         ),
         ("access-control-max-age", PREFLIGHT_MAX_AGE_S),
     ];

@@ -80,9 +80,9 @@ sql! {
     /// Whether an endpoint took a delivery from an id on.
     indexed pub DELIVERY_TAKEN = "SELECT 1 FROM deliveries d WHERE d.tenant = $1 AND d.webhook_id = $2 AND d.id >= $3
         AND d.status = 'succeeded' LIMIT 1";
-    /// The tries of a delivery before its last, the newest first.
+    /// The tries of a delivery before one of them, the newest first.
     indexed pub ATTEMPTS = "SELECT number, tried_at, http_status, latency_ms, error, answer FROM delivery_attempts
-        WHERE tenant = $1 AND delivery_id = $2 ORDER BY number DESC LIMIT $3";
+        WHERE tenant = $1 AND delivery_id = $2 AND number < $3 ORDER BY number DESC LIMIT $4";
     /// Which of some deliveries there are.
     pub DELIVERIES_AMONG = "SELECT id, status FROM deliveries WHERE tenant = $1 AND id IN ($2, $3, $4, $5, $6, $7, $8, $9, $10,
         $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)";
@@ -278,7 +278,8 @@ impl Store {
     /// All tries of some deliveries in the order of their numbers, of each the last [`ATTEMPTS_READ_MAX`] at most.
     pub async fn attempts(&self, tenant: TenantId, deliveries: &[Delivery]) -> Result<Vec<Vec<Attempt>>> {
         let several: Vec<&Delivery> = deliveries.iter().filter(|d| d.attempts > 1).collect();
-        let ask = |d: &&Delivery| ATTEMPTS.bind(params![tenant, d.id, ATTEMPTS_READ_MAX]);
+        // Before the one that was read with the delivery: it may have been tried again since.
+        let ask = |d: &&Delivery| ATTEMPTS.bind(params![tenant, d.id, d.attempts, ATTEMPTS_READ_MAX]);
         let found =
             if several.is_empty() { Vec::new() } else { self.read_all(several.iter().map(ask).collect()).await? };
         let mut found = found.into_iter();
