@@ -466,7 +466,7 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
             let kind = HeaderValue::from_static(rendered.form);
-            Decided { status: status(rendered.status), body: rendered.body, kind }
+            Decided { status: status(rendered.status), body: rendered.body.into(), kind }
         }
         Performed::NotModified(etag, project) => {
             trail.project_id = project;
