@@ -326,6 +326,7 @@ impl Cloud {
         let now = self.clock().now();
         let id = target.webhook.id;
         let mut batch = Batch::new();
+        let mut mail = false;
         let is_gone = ended.iter().any(|(_, verdict)| *verdict == Verdict::Gone);
         for (delivery, verdict) in &ended {
             batch.extend(store::delivery::tried(tenant, delivery));
@@ -342,6 +343,8 @@ impl Cloud {
                     webhook::delivery_change("delivery.exhausted", "delivery.exhaust", &logged, &target.webhook, 200);
                 let at = self.tenant_now(tenant, now).await?;
                 self.tell_webhook(&mut batch, tenant, at, told);
+                batch.extend(self.mail_delivery_exhausted(tenant, &target.webhook, delivery).await?);
+                mail = true;
             }
         }
         if ended.iter().any(|(_, verdict)| *verdict == Verdict::Taken) {
@@ -349,7 +352,7 @@ impl Cloud {
             batch.push(store::webhook::works(tenant, id));
         }
         self.store().write(batch).await?;
-        self.wake(&After { deliveries: true, ..After::default() });
+        self.wake(&After { deliveries: true, mail, ..After::default() });
         if is_gone {
             self.disable(tenant, &target.webhook, Reason::Gone).await?;
         }
@@ -388,10 +391,11 @@ impl Cloud {
             let mut batch: Batch = self.write_webhook(tenant, &before, &after).into_iter().collect();
             let told = webhook::change("webhook.disabled", "webhook.disable", Some(&before), Some(&after), 200);
             self.tell_webhook(&mut batch, tenant, at, told);
+            batch.extend(self.mail_webhook_disabled(tenant, &after, reason).await?);
             match self.store().write(batch).await {
                 Ok(_) => {
                     info!(webhook = %tried.id, ?reason, "a webhook was disabled");
-                    self.wake(&After::default());
+                    self.wake(&After { mail: true, ..After::default() });
                     return Ok(());
                 }
                 Err(StoreError::Missed { .. }) => {}

@@ -7,6 +7,7 @@
 
 pub mod letter;
 mod reminder;
+mod webhook;
 
 use std::fmt;
 use std::future::Future;

@@ -148,6 +148,21 @@ async fn kinds(world: &World, caller: &Arc<Caller>, kind: &str) -> usize {
     usize::try_from(events.total).unwrap()
 }
 
+/// The letters about webhooks, one for each time that somebody heard of them: the subject and the text.
+async fn letters(world: &World, count: usize) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    let waiting = async {
+        while all.len() < count {
+            let new = world.mailbox.take().into_iter().map(|letter| (letter.text.subject, letter.text.plain));
+            all.extend(new.filter(|(subject, _)| subject.starts_with("A webhook")));
+            nudge(world).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), waiting).await.is_ok(), "no letter comes");
+    assert_eq!(all.len(), count);
+    all
+}
+
 async fn told(world: &World, caller: &Arc<Caller>, kind: &str, count: usize) {
     let waiting = async {
         while kinds(world, caller, kind).await < count {
@@ -253,6 +268,10 @@ async fn a_delivery_is_tried_ten_times_in_a_day(engine: Engine) {
         receiver.received().iter().map(|r| r.header("webhook-timestamp").to_owned()).collect();
     assert_eq!(times.len(), 10, "the time is each try's own");
     told(&world, &caller, "delivery.exhausted", 1).await;
+    let (subject, text) = letters(&world, 1).await.remove(0);
+    assert_eq!(subject, "A webhook of the workspace “mine” does not take events");
+    let last = format!("The delivery is {}; its last try ended with “status: the answer is 500, not 2xx”.", delivery.id);
+    assert!(text.contains(&last), "{text}");
     assert_sound(&world).await;
     // Somebody asks for it again: from the beginning.
     let plan = world.cloud.retry_delivery(&world.grant::<WebhookWrite>(&caller), delivery.id).await.unwrap();
@@ -272,6 +291,9 @@ async fn an_endpoint_that_is_gone_is_disabled(engine: Engine) {
     log_when(&world, &caller, &made.webhook, |log| log.len() == 1).await;
     status_when(&world, &caller, &made.webhook, Status::Disabled(Reason::Gone)).await;
     told(&world, &caller, "webhook.disabled", 1).await;
+    let (subject, text) = letters(&world, 1).await.remove(0);
+    assert_eq!(subject, "A webhook of the workspace “mine” is disabled");
+    assert!(text.contains("it answered 410, that it is gone"), "{text}");
     project(&world.cloud, &world, &caller, "two").await;
     world.clock.advance(2.minutes()).await;
     assert_eq!(receiver.received().len(), 1, "a disabled endpoint gets nothing");

@@ -6,7 +6,9 @@
 
 use askama::Template;
 use nephos_model::Timestamp;
+use nephos_model::id::{DeliveryId, WebhookId};
 use nephos_model::role::Role;
+use nephos_model::webhook::Reason;
 
 use super::Text;
 
@@ -48,6 +50,34 @@ pub enum Letter {
         hint: String,
         /// When it stops.
         expires_at: Timestamp,
+    },
+    /// Nothing is sent to a webhook any more.
+    WebhookDisabled {
+        /// The workspace's name.
+        workspace: String,
+        /// The webhook's id.
+        id: WebhookId,
+        /// Where it sent to.
+        url: String,
+        /// Why.
+        reason: Reason,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// An event was not taken by a webhook until the end of the schedule.
+    DeliveryExhausted {
+        /// The workspace's name.
+        workspace: String,
+        /// The webhook's id.
+        id: WebhookId,
+        /// Where it sends to.
+        url: String,
+        /// The delivery.
+        delivery: DeliveryId,
+        /// The event's type.
+        event_type: String,
+        /// What went wrong in the last try.
+        error: Option<String>,
     },
     /// A version of the API appeared.
     VersionReleased {
@@ -113,6 +143,8 @@ impl Letter {
             Self::Invitation { .. } => "invitation",
             Self::SignIn { .. } => "sign_in",
             Self::KeyExpiring { .. } => "key_expiring",
+            Self::WebhookDisabled { .. } => "webhook_disabled",
+            Self::DeliveryExhausted { .. } => "delivery_exhausted",
             Self::VersionReleased { .. } => "version_released",
             Self::Deprecated(_) => "deprecated",
             Self::StillCalled { .. } => "still_called",
@@ -125,7 +157,11 @@ impl Letter {
             Self::Invitation { expires_at, .. }
             | Self::SignIn { expires_at, .. }
             | Self::KeyExpiring { expires_at, .. } => Some(*expires_at),
-            Self::VersionReleased { .. } | Self::Deprecated(_) | Self::StillCalled { .. } => None,
+            Self::WebhookDisabled { .. }
+            | Self::DeliveryExhausted { .. }
+            | Self::VersionReleased { .. }
+            | Self::Deprecated(_)
+            | Self::StillCalled { .. } => None,
         }
     }
 
@@ -167,6 +203,42 @@ impl Letter {
                     "Make another one and give it to whatever uses this one before that time.".to_owned(),
                 ],
                 link: Some(Link { label: "How keys are made and rotated", url: format!("{origin}/docs/guides/authentication") }),
+            },
+            Self::WebhookDisabled { workspace, id, url, reason, at } => Parts {
+                subject: format!("A webhook of the workspace {} is disabled", quoted(workspace)),
+                paragraphs: vec![
+                    format!(
+                        "Since {at} nothing is sent to the webhook {id} of the workspace {}, at {}: {}.",
+                        quoted(workspace),
+                        quoted(url),
+                        match reason {
+                            Reason::Gone => "it answered 410, that it is gone",
+                            Reason::Failing => "it failed everything for 5 days",
+                            Reason::Asked => "somebody disabled it",
+                        }
+                    ),
+                    "When it works again, enable it, and have it sent what it missed: that is kept for 30 days.".to_owned(),
+                ],
+                link: Some(Link { label: "How to enable and recover it", url: format!("{origin}/docs/guides/webhooks") }),
+            },
+            Self::DeliveryExhausted { workspace, id, url, delivery, event_type, error } => Parts {
+                subject: format!("A webhook of the workspace {} does not take events", quoted(workspace)),
+                paragraphs: vec![
+                    format!(
+                        "The webhook {id} of the workspace {}, at {}, did not take an event {event_type} for a day. It is not \
+                         tried again by itself.",
+                        quoted(workspace),
+                        quoted(url)
+                    ),
+                    match error {
+                        Some(error) => format!("The delivery is {delivery}; its last try ended with {}.", quoted(error)),
+                        None => format!("The delivery is {delivery}."),
+                    },
+                    "There may be more of them: the log of the webhook's deliveries lists those that are exhausted. You hear of a \
+                     webhook once a day at most."
+                        .to_owned(),
+                ],
+                link: Some(Link { label: "How to see and retry them", url: format!("{origin}/docs/guides/webhooks") }),
             },
             Self::VersionReleased { version } => Parts {
                 subject: format!("A new version of the API: {version}"),
