@@ -22,7 +22,8 @@ use nephos_model::tenant::Mode;
 use sha2::{Digest as _, Sha256};
 
 use crate::app::{App, Peer};
-use crate::handle::{ResponseBody, handle};
+use crate::handle::handle;
+use crate::stream::ResponseBody;
 
 /// The cookie that holds a session's secret.
 const COOKIE: &str = "nephos_session";
@@ -78,7 +79,7 @@ fn respond(
     id: RequestId,
 ) -> Response<ResponseBody> {
     let length = body.len();
-    let mut response = Response::new(Full::new(if is_head { Bytes::new() } else { body }));
+    let mut response = Response::new(ResponseBody::from(if is_head { Bytes::new() } else { body }));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
