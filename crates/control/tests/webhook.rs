@@ -270,7 +270,8 @@ async fn a_delivery_is_tried_ten_times_in_a_day(engine: Engine) {
     told(&world, &caller, "delivery.exhausted", 1).await;
     let (subject, text) = letters(&world, 1).await.remove(0);
     assert_eq!(subject, "A webhook of the workspace “mine” does not take events");
-    let last = format!("The delivery is {}; its last try ended with “status: the answer is 500, not 2xx”.", delivery.id);
+    let last =
+        format!("The delivery is {}; its last try ended with “status: the answer is 500, not 2xx”.", delivery.id);
     assert!(text.contains(&last), "{text}");
     assert_sound(&world).await;
     // Somebody asks for it again: from the beginning.

@@ -38,6 +38,8 @@ impl Stable {
         match value {
             // When something happened depends on who got his turn first; an end that was given is another day.
             Value::String(text) if text.starts_with("2026-01-15T12:0") => TIME.clone_into(text),
+            // Base64, which is no word.
+            Value::String(text) if text.starts_with("whsec_") => *text = format!("whsec_{SECRET}"),
             Value::String(text) => *text = self.text(text),
             Value::Array(items) => items.iter_mut().for_each(|item| self.value(item)),
             Value::Object(members) => {
@@ -84,7 +86,7 @@ impl Stable {
             {
                 format!("{prefix}_{ID}{number:02}")
             }
-            Some((prefix @ ("sk_live" | "sk_test" | "invite" | "whsec"), _)) => return format!("{prefix}_{SECRET}"),
+            Some((prefix @ ("sk_live" | "sk_test" | "invite"), _)) => return format!("{prefix}_{SECRET}"),
             _ if word.len() > 80 || word.starts_with("eyJ") => return SECRET.to_owned(),
             _ => return word.to_owned(),
         };

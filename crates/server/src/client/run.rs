@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::api::{Answer, Api, Failure, encode, query_string};
 use super::command::{
-    Act, AuditList, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, KeyCreate, Keys,
-    Operations, Projects, Rebuild, Resize, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens, Usage,
-    Waiting,
+    Act, AuditList, Catalogue, ComputeCreate, ComputeList, ComputeUpdate, Computes, Delete, Environments, KeyCreate,
+    Keys, Operations, Projects, Rebuild, Resize, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens,
+    Usage, Waiting,
 };
 use super::{operation, resolve, ssh};
 use crate::cli::{Audit, Command};
