@@ -8,9 +8,9 @@ pub const LABELS_MAX: usize = 64;
 pub const LABEL_CHARS_MAX: usize = 63;
 
 /// What [`key`] takes, as a regular expression.
-pub const KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?$";
+pub const KEY_PATTERN: &str = "^[A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?$";
 /// What [`value`] takes, as a regular expression.
-pub const VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9_./-]*[A-Za-z0-9])?)?$";
+pub const VALUE_PATTERN: &str = "^([A-Za-z0-9]([A-Za-z0-9_./-]{0,61}[A-Za-z0-9])?)?$";
 
 /// A key, a colon and a value, as a regular expression.
 pub fn pair_pattern() -> String {
