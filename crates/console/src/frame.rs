@@ -101,6 +101,7 @@ impl<'a> Frame<'a> {
             "projects" => "/projects",
             "ssh-keys" => "/ssh-keys",
             "keys" => "/keys",
+            "webhooks" => "/webhooks",
             "team" => "/team",
             "events" => "/events",
             "usage" => "/usage",

@@ -16,6 +16,7 @@ mod sandbox;
 mod ssh_key;
 mod team;
 mod thing;
+mod webhook;
 
 use std::pin::Pin;
 
@@ -202,6 +203,10 @@ pub async fn workspace_page(visit: &Visit<'_>, api: &dyn Api) -> Page {
         (false, ["keys"]) => key::list(visit, api, None).await,
         (true, ["keys"]) => key::create(visit, api).await,
         (true, ["keys", id, action]) => key::act(visit, api, id, action).await,
+        (false, ["webhooks"]) => webhook::list(visit, api, None).await,
+        (true, ["webhooks"]) => webhook::create(visit, api).await,
+        (false, ["webhooks", id]) => webhook::detail(visit, api, id, None).await,
+        (true, ["webhooks", id, action]) => webhook::act(visit, api, id, action).await,
         (false, ["team"]) => team::list(visit, api, None, None).await,
         (true, ["team", "invite"]) => team::invite(visit, api).await,
         (true, ["team", id, action]) => team::act(visit, api, id, action).await,

@@ -91,9 +91,18 @@ async fn a_person_comes_in_works_and_goes() {
     let compute = made.header("location").strip_prefix(&browser.base).unwrap().to_owned();
     let page = browser.page(&compute).await;
     assert!(page.contains("web-1") && page.contains("compute.create"), "{page}");
-    for path in
-        ["/computes", "/computes?status=failed&name=x", "/ssh-keys", "/keys", "/team", "/events", "/usage", "/sandbox"]
-    {
+    for path in [
+        "/computes",
+        "/computes?status=failed&name=x",
+        "/ssh-keys",
+        "/keys",
+        "/webhooks",
+        "/audit",
+        "/team",
+        "/events",
+        "/usage",
+        "/sandbox",
+    ] {
         browser.page(path).await;
     }
     let account = browser.get("/console/account").await;
