@@ -15,7 +15,7 @@ use nephos_store as store;
 
 use crate::caller::{ComputeWrite, Grant};
 use crate::compute::{Begun, change, size_of};
-use crate::plan::{Plan, Price};
+use crate::plan::Plan;
 use crate::{Cloud, fault};
 
 /// What another size takes more, and what it takes less, of each kind of capacity.
@@ -123,10 +123,7 @@ impl Cloud {
         let promised = self.driver(grant.caller().mode, &region).map(|driver| self.promised(&**driver));
         let was_running = compute.status == Status::Running;
         let mut plan = self.alter(grant, &compute, Kind::ComputeResize, &alteration, was_running);
-        plan.price = Some(Price {
-            running_microunits_per_hour: size.running_microunits_per_hour,
-            stopped_microunits_per_hour: size.stopped_microunits_per_hour,
-        });
+        plan.price = Some(self.price_of(size));
         plan.capacity = Some((region.clone(), capacity_of(size)));
         let (tenant, limits) = (grant.tenant(), &grant.caller().limits);
         for (noun, by, limit) in [
@@ -192,10 +189,7 @@ impl Cloud {
         let alteration = Alteration::Image { id: image.id, name: image.name };
         let (region, size) = (compute.region.clone(), compute.size.clone());
         let mut plan = self.alter(grant, &compute, Kind::ComputeRebuild, &alteration, true);
-        plan.price = self.size(&size).map(|size| Price {
-            running_microunits_per_hour: size.running_microunits_per_hour,
-            stopped_microunits_per_hour: size.stopped_microunits_per_hour,
-        });
+        plan.price = self.size(&size).map(|size| self.price_of(size));
         plan.capacity = Some((region, size_of(&plan.value.compute)));
         Ok(plan)
     }

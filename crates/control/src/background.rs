@@ -63,6 +63,7 @@ impl Cloud {
         self.advance_ids().await?;
         self.take_windows().await?;
         self.roll_signing_keys().await?;
+        self.read_prices().await.map_err(fault::store)?;
         self.take_up().await?;
         self.take_up_deliveries().await.map_err(fault::store)?;
         let mut tasks = JoinSet::new();

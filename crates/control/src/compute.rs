@@ -20,7 +20,7 @@ pub use nephos_store::compute::{Filter, LABELS_MAX};
 
 use crate::caller::{Caller, ComputeRead, ComputeWrite, Grant};
 use crate::operation::end;
-use crate::plan::{Change, Plan, Price};
+use crate::plan::{Change, Plan};
 use crate::region::unavailable;
 use crate::rehearse::Check;
 use crate::shown::ShownCompute;
@@ -178,10 +178,7 @@ impl Cloud {
         };
         let operation = self.new_operation(grant, Kind::ComputeCreate, &compute, now);
         compute.operation_id = Some(operation.id);
-        let price = Price {
-            running_microunits_per_hour: parts.size.running_microunits_per_hour,
-            stopped_microunits_per_hour: parts.size.stopped_microunits_per_hour,
-        };
+        let price = self.price_of(&parts.size);
         let mut plan = Plan::new(Begun { compute, operation }).of(project.id, Some(environment.id));
         plan.price = Some(price);
         plan.write([store::project::hold(tenant, project.id), store::environment::hold(tenant, environment.id)]);
@@ -416,10 +413,7 @@ impl Cloud {
         changed.operation_id = Some(operation.id);
         let mut plan =
             Plan::new(Begun { compute: changed, operation }).of(compute.project_id, Some(compute.environment_id));
-        plan.price = self.size(&compute.size).map(|size| Price {
-            running_microunits_per_hour: size.running_microunits_per_hour,
-            stopped_microunits_per_hour: size.stopped_microunits_per_hour,
-        });
+        plan.price = self.size(&compute.size).map(|size| self.price_of(size));
         plan.capacity = Some((compute.region.clone(), size_of(&compute)));
         plan.write(store::compute::update(tenant, &plan.value.compute, compute.status));
         plan.value.compute.version += 1;

@@ -28,6 +28,7 @@ mod metrics;
 pub mod operation;
 pub mod plan;
 pub mod plan_limits;
+pub mod price;
 pub mod project;
 pub mod reconcile;
 pub mod refusal;
@@ -81,6 +82,7 @@ struct Inner {
     credentials: auth::Credentials,
     budgets: budget::BudgetBook,
     requests: usage::Requests,
+    prices: price::Prices,
     refusals: refusal::Refusals,
     measured: status::Measured,
     metrics: metrics::Metrics,
@@ -147,6 +149,7 @@ impl Cloud {
             credentials: auth::Credentials::default(),
             budgets: budget::BudgetBook::default(),
             requests: usage::Requests::default(),
+            prices: price::Prices::default(),
             refusals: refusal::Refusals::default(),
             measured: status::Measured::default(),
             metrics: metrics::Metrics::default(),

@@ -7,6 +7,7 @@ use nephos_model::event::Actor;
 use nephos_model::fault::Detail;
 use nephos_model::id::{AuditId, EnvironmentId, EventId, Id as _, MemberId, OperationId, ProjectId};
 use nephos_model::operation::{Kind, Status};
+use nephos_model::price::SizePrice;
 use nephos_model::region::Capacity;
 use nephos_model::tenant::{Mode, TenantId};
 use nephos_store::audit::NewAudit;
@@ -25,7 +26,7 @@ pub struct Plan<T> {
     /// What the change leaves.
     pub value: T,
     /// The price of it, for `dry_run`.
-    pub price: Option<Price>,
+    pub price: Option<SizePrice>,
     /// The region and what of it is taken, for `dry_run`.
     pub capacity: Option<(String, Capacity)>,
     /// The project that the changed object belongs to.
@@ -37,15 +38,6 @@ pub struct Plan<T> {
     pub(crate) checks: Vec<crate::rehearse::Check>,
     /// Where the answer to the idempotency key is kept too: the tenant that a repetition will find itself in.
     pub(crate) kept_in: Option<TenantId>,
-}
-
-/// What a compute costs, in millionths of the installation's currency an hour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Price {
-    /// While it runs.
-    pub running_microunits_per_hour: i64,
-    /// While it is stopped.
-    pub stopped_microunits_per_hour: i64,
 }
 
 /// What is to be done once the batch is durable; only ever a hint, since the rows say it too.

@@ -22,7 +22,7 @@ impl Cloud {
     /// The sizes on offer; a configured handful.
     pub fn list_sizes(&self, _: &Grant<SizeRead>) -> Vec<SizeView> {
         let settings = self.settings();
-        settings.sizes.iter().map(|size| SizeView::of(size, &settings.currency)).collect()
+        settings.sizes.iter().map(|size| SizeView::of(size, self.price_of(size), &settings.currency)).collect()
     }
 
     /// The names of the live regions, which anybody may know.

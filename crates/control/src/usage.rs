@@ -1,7 +1,10 @@
 //! Usage: counting requests, and the report of a month.
 //!
 //! Requests are counted in memory and written in batches; metered time comes from the ledger and the open intervals. All
-//! is whole numbers: an amount is rounded once for each resource, price and day, and every larger figure is a sum of those.
+//! is whole numbers: an amount is rounded once for each resource, price and day ([`metered`]), and every larger figure is a
+//! sum of those. What a crash loses of the counts is what waited, at most [`FLUSH_EVERY`]; metered time it loses none of.
+
+pub(crate) mod metered;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,7 +24,8 @@ use tracing::{error, warn};
 
 use crate::budget::SurfaceBudget;
 use crate::caller::{Caller, Grant, UsageRead};
-use crate::view::{ProjectUsageView, UsageView};
+use crate::usage::metered::{Line, Metered};
+use crate::view::{ProjectUsageView, UsageGroupView, UsageView};
 use crate::{Cloud, fault};
 
 /// How often counted requests and last uses of keys are written.
@@ -34,10 +38,6 @@ const SHARDS: usize = 16;
 const COUNTS_PER_SHARD_MAX: usize = 8_192;
 /// Statements of one batch of counts.
 const COUNTS_AT_ONCE: usize = 1_024;
-const SECONDS_PER_HOUR: i128 = 3_600;
-const SECONDS_PER_DAY: i64 = 86_400;
-/// What is metered while a compute runs.
-const RUNNING: &str = "compute.running";
 
 /// What requests are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,12 +111,68 @@ fn surface_name(surface: SurfaceBudget) -> &'static str {
     }
 }
 
-/// The figures of one project.
+/// What figures are grouped by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupBy {
+    /// Projects, by their ids.
+    Project,
+    /// Environments, by their ids.
+    Environment,
+    /// Sizes, by their names.
+    Size,
+    /// Regions, by their names.
+    Region,
+    /// Days, `YYYY-MM-DD`.
+    Day,
+}
+
+impl GroupBy {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Project, Self::Environment, Self::Size, Self::Region, Self::Day];
+    /// Their names, in the same order.
+    pub const NAMES: [&'static str; 5] = ["project", "environment", "size", "region", "day"];
+
+    /// The one of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|by| by.as_str() == name)
+    }
+
+    /// Its name.
+    pub const fn as_str(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+
+    fn key(self, line: &Line<'_>) -> String {
+        match self {
+            Self::Project => line.kind.project_id.to_string(),
+            Self::Environment => line.kind.environment_id.to_string(),
+            Self::Size => line.kind.size.clone(),
+            Self::Region => line.kind.region.clone(),
+            Self::Day => date(line.day),
+        }
+    }
+}
+
+/// A day as it is shown, `YYYY-MM-DD`.
+fn date(day: i64) -> String {
+    let mut text = Timestamp::from_secs(day * metered::SECONDS_PER_DAY).to_string();
+    text.truncate("YYYY-MM-DD".len());
+    text
+}
+
+/// The figures of one project, or of another group.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Figures {
     requests: i64,
     compute_seconds: i64,
     amount: i128,
+}
+
+impl Figures {
+    fn add(&mut self, line: &Line<'_>) {
+        self.compute_seconds += line.compute_seconds();
+        self.amount += line.amount;
+    }
 }
 
 impl Cloud {
@@ -167,12 +223,15 @@ impl Cloud {
         Ok(())
     }
 
-    /// Writes them every few seconds, until the future is dropped.
+    /// Writes them every few seconds, and reads the prices that others installed, until the future is dropped.
     pub(crate) async fn keep_flushing(self) {
         loop {
             self.clock().sleep(FLUSH_EVERY).await;
             if let Err(error) = self.flush().await {
                 warn!(%error, "counts of requests can't be written now and are kept");
+            }
+            if let Err(error) = self.read_prices().await {
+                warn!(%error, "prices can't be read now and are those of before");
             }
         }
     }
@@ -194,7 +253,12 @@ impl Cloud {
     /// The report of a month, the current one by default; 400 for one that has not begun.
     ///
     /// A narrowed credential sees its project's figures only; amounts are there for Owners.
-    pub async fn usage(&self, grant: &Grant<UsageRead>, month: Option<Month>) -> Result<UsageView, Fault> {
+    pub async fn usage(
+        &self,
+        grant: &Grant<UsageRead>,
+        month: Option<Month>,
+        group_by: Option<GroupBy>,
+    ) -> Result<UsageView, Fault> {
         let caller = grant.caller();
         let now = self.now(caller);
         let month = month.unwrap_or_else(|| now.month());
@@ -207,26 +271,59 @@ impl Cloud {
             // A look that comes late is done as of its time: metered time would step back.
             self.settle(caller.tenant).await;
         }
-        let mut figures = self.metered(caller, month, now).await.map_err(fault::store)?;
+        let book = self.store().price_book().await.map_err(fault::store)?;
+        let to_s = month.end().secs().min(now.secs());
+        let mut meter = Metered::new(month.start().secs(), to_s, &book);
+        let is_seen = |i: &Interval| caller.sees(i.project_id, i.environment_id);
+        self.meter_all(caller.tenant, &mut meter, is_seen).await.map_err(fault::store)?;
+        let mut figures: BTreeMap<Option<ProjectId>, Figures> = BTreeMap::new();
+        let mut groups: BTreeMap<Option<String>, Figures> = BTreeMap::new();
+        meter.each(|line| {
+            // Test mode is never billed.
+            let line = &Line { amount: if caller.mode == Mode::Test { 0 } else { line.amount }, ..*line };
+            figures.entry(Some(line.kind.project_id)).or_default().add(line);
+            if let Some(by) = group_by {
+                groups.entry(Some(by.key(line))).or_default().add(line);
+            }
+        });
         for (project, requests) in self.requests_of(caller, month).await.map_err(fault::store)? {
             figures.entry(project).or_default().requests += requests;
         }
         if caller.is_narrowed() {
             figures.retain(|project, _| project.is_some_and(|id| caller.sees_project(id)));
         }
-        let projects = self.projects_of(caller, month, now).await.map_err(fault::store)?;
-        let ids: Vec<ProjectId> = figures.keys().flatten().copied().collect();
-        let names = self.store().project_names(caller.tenant, &ids).await.map_err(fault::store)?;
-        let names: HashMap<ProjectId, Option<String>> = ids.into_iter().zip(names).collect();
-        let amount = |amount: i128| (caller.role >= Role::Owner).then(|| i64::try_from(amount).unwrap_or(i64::MAX));
         let total = figures.values().fold(Figures::default(), |sum, of| Figures {
             requests: sum.requests + of.requests,
             compute_seconds: sum.compute_seconds + of.compute_seconds,
             amount: sum.amount + of.amount,
         });
+        match group_by {
+            Some(GroupBy::Project) => {
+                groups = figures.iter().map(|(project, of)| (project.map(|id| id.to_string()), *of)).collect();
+            }
+            Some(GroupBy::Day) => {
+                for (day, requests) in self.requests_by_day(caller, month).await.map_err(fault::store)? {
+                    groups.entry(Some(date(day))).or_default().requests += requests;
+                }
+            }
+            // Requests are counted by nothing else: they have a row of their own.
+            Some(_) if total.requests > 0 => groups.entry(None).or_default().requests = total.requests,
+            None | Some(_) => {}
+        }
+        let projects = self.projects_of(caller, month, now).await.map_err(fault::store)?;
+        let ids: Vec<ProjectId> = figures.keys().flatten().copied().collect();
+        let names = self.store().project_names(caller.tenant, &ids).await.map_err(fault::store)?;
+        let names: HashMap<ProjectId, Option<String>> = ids.into_iter().zip(names).collect();
+        let amount = |amount: i128| (caller.role >= Role::Owner).then(|| i64::try_from(amount).unwrap_or(i64::MAX));
         let by_project = figures.iter().map(|(project, of)| ProjectUsageView {
             project_id: project.map(|id| id.to_string()),
             project_name: project.and_then(|id| names.get(&id).cloned().flatten()),
+            requests: of.requests,
+            compute_seconds: of.compute_seconds,
+            amount_microunits: amount(of.amount),
+        });
+        let groups = groups.into_iter().map(|(key, of)| UsageGroupView {
+            key,
             requests: of.requests,
             compute_seconds: of.compute_seconds,
             amount_microunits: amount(of.amount),
@@ -239,6 +336,8 @@ impl Cloud {
             amount_microunits: amount(total.amount),
             currency: self.settings().currency.clone(),
             by_project: by_project.collect(),
+            group_by: group_by.map(|by| by.as_str().to_owned()),
+            groups: group_by.map(|_| groups.collect()),
         })
     }
 
@@ -260,91 +359,33 @@ impl Cloud {
         }
     }
 
-    /// Seconds and amounts of a month by project, as they are at `now`.
-    async fn metered(
+    async fn requests_by_day(&self, caller: &Caller, month: Month) -> Result<Vec<(i64, i64)>, StoreError> {
+        let key = caller.environment_id.and(caller.key_id);
+        let days = month.start().day()..month.end().day();
+        self.store().requests_by_day(caller.tenant, days, key, caller.project_id).await
+    }
+
+    /// Adds every interval of a tenant that is wanted, closed and open, as they are now.
+    pub(crate) async fn meter_all(
         &self,
-        caller: &Caller,
-        month: Month,
-        now: Timestamp,
-    ) -> Result<BTreeMap<Option<ProjectId>, Figures>, StoreError> {
-        let from_s = month.start().secs();
-        let to_s = month.end().secs().min(now.secs());
-        let mut meter = Metered::new(from_s, to_s);
+        tenant: TenantId,
+        meter: &mut Metered<'_>,
+        is_wanted: impl Fn(&Interval) -> bool,
+    ) -> Result<(), StoreError> {
         // What is open is read first. What closes while the ledger is read is then in both, and is counted once.
-        let open = self.store().open_intervals(caller.tenant).await?;
+        let open = self.store().open_intervals(tenant).await?;
         let was_open: HashSet<(String, i64)> = open.iter().map(|i| (i.resource_id.clone(), i.from_s)).collect();
-        let is_seen = |i: &Interval| caller.sees(i.project_id, i.environment_id);
-        open.iter().filter(|i| is_seen(i)).for_each(|i| meter.add(i));
+        open.iter().filter(|i| is_wanted(i)).for_each(|i| meter.add(i));
+        let (from_s, to_s) = meter.range();
         let mut place = Some(LedgerPlace::after(from_s));
         while let Some(from) = place {
-            let (closed, next) = self.store().closed_intervals(caller.tenant, &from, to_s).await?;
+            let (closed, next) = self.store().closed_intervals(tenant, &from, to_s).await?;
             let fresh = closed.iter().filter(|i| !was_open.contains(&(i.resource_id.clone(), i.from_s)));
-            fresh.filter(|i| is_seen(i)).for_each(|i| meter.add(i));
+            fresh.filter(|i| is_wanted(i)).for_each(|i| meter.add(i));
             place = next;
         }
-        let mut figures = meter.figures();
-        if caller.mode == Mode::Test {
-            for of in figures.values_mut() {
-                of.amount = 0;
-            }
-        }
-        Ok(figures)
+        Ok(())
     }
-}
-
-/// Sums intervals, clipped to a range of seconds, by resource, price and day.
-#[derive(Debug)]
-struct Metered {
-    from_s: i64,
-    to_s: i64,
-    seconds: BTreeMap<Option<ProjectId>, i64>,
-    /// By project, resource, price and day.
-    charged: HashMap<(ProjectId, String, i64), BTreeMap<i64, i64>>,
-}
-
-impl Metered {
-    fn new(from_s: i64, to_s: i64) -> Self {
-        Self { from_s, to_s, seconds: BTreeMap::new(), charged: HashMap::new() }
-    }
-
-    fn add(&mut self, interval: &Interval) {
-        let from = interval.from_s.max(self.from_s);
-        let to = interval.to_s.unwrap_or(i64::MAX).min(self.to_s);
-        if from >= to {
-            return;
-        }
-        let running = if interval.item == RUNNING { to - from } else { 0 };
-        *self.seconds.entry(Some(interval.project_id)).or_insert(0) += running;
-        let key = (interval.project_id, interval.resource_id.clone(), interval.microunits_per_hour);
-        let days = self.charged.entry(key).or_default();
-        let mut at = from;
-        while at < to {
-            let day = at.div_euclid(SECONDS_PER_DAY);
-            let end = to.min((day + 1) * SECONDS_PER_DAY);
-            *days.entry(day).or_insert(0) += end - at;
-            at = end;
-        }
-    }
-
-    fn figures(self) -> BTreeMap<Option<ProjectId>, Figures> {
-        let mut figures: BTreeMap<Option<ProjectId>, Figures> = BTreeMap::new();
-        for (project, seconds) in self.seconds {
-            figures.entry(project).or_default().compute_seconds += seconds;
-        }
-        for ((project, _, price), days) in self.charged {
-            let amount: i128 = days.values().map(|seconds| amount(*seconds, price)).sum();
-            figures.entry(Some(project)).or_default().amount += amount;
-        }
-        figures
-    }
-}
-
-/// The price of some seconds at a price by the hour, rounded half to even.
-fn amount(seconds: i64, microunits_per_hour: i64) -> i128 {
-    let exact = i128::from(seconds) * i128::from(microunits_per_hour);
-    let (whole, rest) = (exact.div_euclid(SECONDS_PER_HOUR), exact.rem_euclid(SECONDS_PER_HOUR));
-    let rounds_up = 2 * rest > SECONDS_PER_HOUR || (2 * rest == SECONDS_PER_HOUR && whole % 2 != 0);
-    whole + i128::from(rounds_up)
 }
 
 #[cfg(test)]

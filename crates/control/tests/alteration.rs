@@ -167,7 +167,7 @@ async fn a_running_compute_is_shut_down_resized_and_booted(engine: Engine) {
         .await;
     let wanted = ["compute.created", "compute.running", "compute.resizing", "compute.resized", "compute.running"];
     assert_eq!(kinds, wanted);
-    world.cloud.usage(&world.grant::<UsageRead>(&caller), None).await.unwrap();
+    world.cloud.usage(&world.grant::<UsageRead>(&caller), None, None).await.unwrap();
 }
 
 async fn a_stopped_compute_stays_stopped_and_gives_back_what_it_has_no_more(engine: Engine) {

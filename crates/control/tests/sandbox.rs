@@ -148,7 +148,7 @@ async fn a_reset_is_a_new_sandbox_at_once(engine: Engine) {
     assert_eq!(totals(&world, &new).await, (1, 0, 0));
     let projects = world.cloud.projects(&world.grant::<ProjectRead>(&new), None, &Page::default()).await.unwrap();
     assert_eq!((projects.items[0].id.to_string(), projects.items[0].is_default), (told.default_project_id, true));
-    let usage = world.cloud.usage(&world.grant::<UsageRead>(&new), None).await.unwrap();
+    let usage = world.cloud.usage(&world.grant::<UsageRead>(&new), None, None).await.unwrap();
     assert_eq!((usage.requests, usage.compute_seconds, usage.projects), (0, 0, 1));
     assert_eq!(totals(&world, &live).await, lives, "the live side is as it was");
     create(&world, &new, wanted("web-0", &[])).await.unwrap();
@@ -421,7 +421,7 @@ async fn a_clock_that_goes_forwards_takes_everything_along(engine: Engine) {
     );
     assert_eq!(operation.ended_at, compute.started_at);
 
-    let usage = world.cloud.usage(&world.grant::<UsageRead>(&caller), None).await.unwrap();
+    let usage = world.cloud.usage(&world.grant::<UsageRead>(&caller), None, None).await.unwrap();
     let ran = made.plus(1.hours()).secs() - compute.started_at.unwrap().secs();
     assert_eq!(usage.compute_seconds, ran);
     assert_eq!(usage.amount_microunits, Some(0), "nothing is billed");
@@ -431,7 +431,7 @@ async fn a_clock_that_goes_forwards_takes_everything_along(engine: Engine) {
     assert_eq!(advance(&world, &caller, Advance::To(to)).await.unwrap(), "2026-03-01T00:00:00Z");
     let caller = world.caller_of(&test_key).await;
     assert_eq!(create(&world, &caller, wanted("web-2", &[])).await.unwrap().compute.created_at, to);
-    let february = world.cloud.usage(&world.grant::<UsageRead>(&caller), "2026-02".parse_month()).await.unwrap();
+    let february = world.cloud.usage(&world.grant::<UsageRead>(&caller), "2026-02".parse_month(), None).await.unwrap();
     assert_eq!(february.compute_seconds, 28 * 86_400);
     let read = world.cloud.sandbox_clock(&world.grant::<SandboxRead>(&caller)).await.unwrap();
     assert_eq!((read.now.as_str(), read.real_now), ("2026-03-01T00:00:00Z", world.clock.now().to_string()));
@@ -439,7 +439,7 @@ async fn a_clock_that_goes_forwards_takes_everything_along(engine: Engine) {
 
     // The live side goes by the wall's clock.
     let live = world.caller_of(&live_key).await;
-    let refused = world.cloud.usage(&world.grant::<UsageRead>(&live), "2026-02".parse_month()).await;
+    let refused = world.cloud.usage(&world.grant::<UsageRead>(&live), "2026-02".parse_month(), None).await;
     assert_eq!(refused.unwrap_err().code, Code::BadRequest);
 
     // Time goes on from there by itself, and a reset sets it back.
@@ -695,7 +695,7 @@ async fn told(world: &World, caller: &Arc<Caller>, start: Timestamp) -> Vec<Stri
         last = e.created_at;
         lines.push(format!("{} {:?}", e.kind, since(Some(e.created_at))));
     }
-    let usage = world.cloud.usage(&world.grant::<UsageRead>(caller), None).await.unwrap();
+    let usage = world.cloud.usage(&world.grant::<UsageRead>(caller), None, None).await.unwrap();
     lines.push(format!("{} seconds", usage.compute_seconds));
     lines
 }

@@ -7,8 +7,9 @@ use nephos_control::Cloud;
 use nephos_control::caller::{Caller, ComputeWrite, Grant, Permission, Request};
 use nephos_control::compute::Begun;
 use nephos_control::idempotency::{Recording, Ticket};
-use nephos_control::plan::{CommitError, Plan, Price};
+use nephos_control::plan::{CommitError, Plan};
 use nephos_model::id::{Id, OperationId, ProjectId};
+use nephos_model::price::SizePrice;
 use nephos_model::region::Capacity;
 use nephos_model::{Code, Detail, Fault};
 use schemars::JsonSchema;
@@ -231,7 +232,7 @@ impl Call {
         }
     }
 
-    fn dry_run(&self, price: Option<Price>, capacity: Option<(String, Capacity)>) -> DryRunView {
+    fn dry_run(&self, price: Option<SizePrice>, capacity: Option<(String, Capacity)>) -> DryRunView {
         let price = price.map(|price| PriceView {
             currency: self.cloud().settings().currency.clone(),
             running_microunits_per_hour: price.running_microunits_per_hour,

@@ -13,6 +13,9 @@ const TAG_BYTES: usize = 12;
 /// The media type of a JSON document a line.
 pub const LINES: &str = "application/x-ndjson";
 
+/// The media type of a table, a line a row.
+pub const CSV: &str = "text/csv";
+
 /// What a handler answers when it does not refuse.
 #[derive(Debug)]
 pub struct Reply {

@@ -312,6 +312,14 @@ async fn requests_are_counted_by_project() {
     assert_eq!((of(json!(id)), of(json!(null))), (json!(2), json!(2)));
     assert_eq!(api.get("/v1/usage?month=2026-13").await.status, 400);
     assert_eq!(api.get("/v1/usage?month=2027-01").await.status, 400);
+    let grouped = api.get("/v1/usage?group_by=day").await.json();
+    assert_eq!((&grouped["group_by"], &grouped["groups"][0]["key"]), (&json!("day"), &json!("2026-01-15")));
+    assert_eq!(api.get("/v1/usage?group_by=colour").await.status, 400);
+    let table = api.with("GET", "/v1/usage?group_by=region", "", &[("accept", "text/csv")]).await;
+    assert_eq!((table.status, table.header("content-type"), table.header("vary")), (200, "text/csv", "accept"));
+    let lines: Vec<_> = table.text.split("\r\n").collect();
+    assert_eq!(lines[0], "month,group_by,key,requests,compute_seconds,amount_microunits,currency");
+    assert!(lines[1].starts_with("2026-01,region,,") && lines[1].ends_with(",0,0,EUR"), "{lines:?}");
     let member = api.send("GET", "/v1/usage", &[("authorization", "Bearer member")], "").await.json();
     assert_eq!(member["amount_microunits"], json!(null));
 }

@@ -20,6 +20,7 @@ pub mod metric;
 pub mod name;
 pub mod operation;
 pub mod page;
+pub mod price;
 pub mod project;
 pub mod region;
 pub mod role;

@@ -3,6 +3,7 @@
 
 pub mod manifest;
 pub mod perform;
+pub mod price;
 pub mod socket;
 
 use std::path::PathBuf;
@@ -94,6 +95,12 @@ pub enum Request {
         /// The id of the row that the part comes after.
         after: Option<String>,
     },
+    /// Check a price list.
+    PricesCheck(price::List),
+    /// Install a price list.
+    PricesInstall(price::List),
+    /// List the price lists.
+    PricesList,
     /// Copy the database.
     Backup {
         /// The file to write, absolute.

@@ -46,6 +46,9 @@ pub enum Command {
     /// The audit log: list it; on the server's machine, check that nobody altered it, or copy it out.
     #[command(subcommand)]
     Audit(Audit),
+    /// Price lists: check, install and list them (on the server's machine).
+    #[command(subcommand)]
+    Prices(Prices),
     /// Tell users about trouble (on the server's machine).
     #[command(subcommand)]
     Incident(Incident),
@@ -337,6 +340,29 @@ pub struct AuditExport {
 fn audit_id(text: &str) -> Result<String, String> {
     let parsed: Result<nephos_model::id::AuditId, _> = text.parse();
     parsed.map(|id| id.to_string()).map_err(|error| error.to_string())
+}
+
+/// Price lists: versions, of which each is valid from a second to come. What was metered before it keeps its price.
+#[derive(Debug, Subcommand)]
+pub enum Prices {
+    /// Tell whether a list could be installed, and what is wrong with it. Changes nothing.
+    Check(PricesOf),
+    /// Install a list. It can't be changed afterwards, only followed by another.
+    Install(PricesOf),
+    /// List the versions that there are.
+    List(WorkspaceList),
+}
+
+/// A price list.
+#[derive(Debug, Args)]
+pub struct PricesOf {
+    /// The file: TOML with currency, valid_from and a table for each size.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
 }
 
 /// The keys that sign tokens.

@@ -127,7 +127,7 @@ pub fn new_image(a: &cli::ImageAdd) -> Result<NewImage> {
 
 /// What an operator's command asks for: where, what, how to print.
 pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Output)>> {
-    use cli::{Audit, Command, Console, Image, Incident, Plan, SigningKeys, Workspace};
+    use cli::{Audit, Command, Console, Image, Incident, Plan, Prices, SigningKeys, Workspace};
     let named = |n: &cli::Init| (n.workspace.clone(), n.owner.clone(), n.plan.clone());
     Ok(Some(match command {
         Command::Init(a) => {
@@ -180,6 +180,13 @@ pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Ou
             let (workspace, after) = (a.workspace.clone(), a.after.clone());
             (a.place.clone(), Request::AuditRead { workspace, sandbox: a.sandbox, after }, Output::Json)
         }
+        Command::Prices(Prices::Check(a)) => {
+            (a.place.clone(), Request::PricesCheck(admin::price::List::of_file(&a.file)?), a.printed.output)
+        }
+        Command::Prices(Prices::Install(a)) => {
+            (a.place.clone(), Request::PricesInstall(admin::price::List::of_file(&a.file)?), a.printed.output)
+        }
+        Command::Prices(Prices::List(a)) => (a.place.clone(), Request::PricesList, a.printed.output),
         Command::Backup(a) => (a.place.clone(), Request::Backup { file: absolute(&a.file)? }, a.printed.output),
         _ => return Ok(None),
     }))
@@ -204,6 +211,7 @@ pub async fn run(
         Request::AuditVerify { .. } => {
             &["workspace", "mode", "rows", "first_seq", "last_seq", "is_whole", "problem", "head"]
         }
+        Request::PricesList => &["version", "valid_from", "installed_at"],
         Request::WorkspaceList => &["id", "name", "plan", "suspended_at", "created_at"],
         Request::PlanList => &[
             "name",

@@ -55,6 +55,7 @@ pub mod member;
 pub mod meter;
 pub mod migrate;
 pub mod operation;
+pub mod price;
 pub mod project;
 mod schema;
 pub mod sequence;

@@ -10,4 +10,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 4, name: "alterations", sql: include_str!("../migrations/0004_alterations.sql") },
     Migration { version: 5, name: "console", sql: include_str!("../migrations/0005_console.sql") },
     Migration { version: 6, name: "webhooks", sql: include_str!("../migrations/0006_webhooks.sql") },
+    Migration { version: 7, name: "prices", sql: include_str!("../migrations/0007_prices.sql") },
 ];

@@ -24,12 +24,16 @@ sql! {
     /// Requests of some days by project; of one key, or all.
     pub REQUESTS_BY_PROJECT = "SELECT project_id, CAST(SUM(requests) AS BIGINT) FROM request_counts
         WHERE tenant = $1 AND day >= $2 AND day < $3 AND (CAST($4 AS TEXT) IS NULL OR key_id = $4) GROUP BY project_id";
+    /// Requests of some days by day; of one key or all, of one project or all.
+    pub REQUESTS_BY_DAY = "SELECT day, CAST(SUM(requests) AS BIGINT) FROM request_counts
+        WHERE tenant = $1 AND day >= $2 AND day < $3 AND (CAST($4 AS TEXT) IS NULL OR key_id = $4)
+        AND (CAST($5 AS TEXT) IS NULL OR project_id = $5) GROUP BY day";
     /// A tenant's open intervals.
-    indexed pub METERS_OPEN = "SELECT resource_id, from_s, project_id, environment_id, item, microunits_per_hour
-        FROM meters WHERE tenant = $1";
+    indexed pub METERS_OPEN = "SELECT resource_id, from_s, project_id, environment_id, item, microunits_per_hour, size,
+        region FROM meters WHERE tenant = $1";
     /// Closed intervals that reach into a time, in the order of their ends.
-    indexed pub LEDGER_PAGE = "SELECT resource_id, from_s, project_id, environment_id, item, microunits_per_hour, to_s,
-        entry_id FROM ledger WHERE tenant = $1 AND (to_s, resource_id, entry_id) > ($2, $3, $4) AND from_s < $5
+    indexed pub LEDGER_PAGE = "SELECT resource_id, from_s, project_id, environment_id, item, microunits_per_hour, size,
+        region, to_s, entry_id FROM ledger WHERE tenant = $1 AND (to_s, resource_id, entry_id) > ($2, $3, $4) AND from_s < $5
         ORDER BY to_s, resource_id, entry_id LIMIT $6";
     /// How many projects there were at a time and are there still.
     indexed pub PROJECTS_SINCE = "SELECT COUNT(*) FROM projects WHERE tenant = $1 AND created_at < $2";
@@ -56,7 +60,11 @@ pub struct Interval {
     pub environment_id: EnvironmentId,
     /// What was metered: `compute.running` or `compute.stopped`.
     pub item: String,
-    /// The price, in millionths of the currency.
+    /// The resource's size then.
+    pub size: String,
+    /// The resource's region.
+    pub region: String,
+    /// The price that was written with it, in millionths of the currency: that of a second for which no list has one.
     pub microunits_per_hour: i64,
 }
 
@@ -69,6 +77,8 @@ fn decode_open(row: &Row) -> Result<Interval> {
         environment_id: row.id(3)?,
         item: row.string(4)?,
         microunits_per_hour: row.int(5)?,
+        size: row.string(6)?,
+        region: row.string(7)?,
     })
 }
 
@@ -118,6 +128,18 @@ impl Store {
         .await
     }
 
+    /// Requests of the days from `from_day` to before `to_day`, by day; of one key or all, of one project or all.
+    pub async fn requests_by_day(
+        &self,
+        tenant: TenantId,
+        days: std::ops::Range<i64>,
+        key: Option<KeyId>,
+        project: Option<ProjectId>,
+    ) -> Result<Vec<(i64, i64)>> {
+        let rows = REQUESTS_BY_DAY.bind(params![tenant, days.start, days.end, key, project]);
+        self.all(rows, |row| Ok((row.int(0)?, row.int(1)?))).await
+    }
+
     /// A tenant's open intervals.
     pub async fn open_intervals(&self, tenant: TenantId) -> Result<Vec<Interval>> {
         self.all(METERS_OPEN.bind(params![tenant]), decode_open).await
@@ -136,11 +158,11 @@ impl Store {
         let rows = self.read(statement).await?;
         let mut intervals = Vec::with_capacity(rows.len());
         for row in &rows {
-            intervals.push(Interval { to_s: Some(row.int(6)?), ..decode_open(row)? });
+            intervals.push(Interval { to_s: Some(row.int(8)?), ..decode_open(row)? });
         }
         let next = match rows.last() {
             Some(last) if rows.len() == LEDGER_ROWS_MAX => {
-                Some(LedgerPlace { to_s: last.int(6)?, resource_id: last.string(0)?, entry_id: last.string(7)? })
+                Some(LedgerPlace { to_s: last.int(8)?, resource_id: last.string(0)?, entry_id: last.string(9)? })
             }
             _ => None,
         };

@@ -365,11 +365,11 @@ impl Look<'_> {
         if compute.started_at.is_none() {
             return Vec::new();
         }
-        let price = self.cloud.size(&compute.size);
+        let price = self.cloud.size(&compute.size).map(|size| self.cloud.price_of(size));
         let microunits_per_hour = match (self.mode, price) {
             (Mode::Test, _) | (_, None) => 0,
-            (Mode::Live, Some(size)) if running => size.running_microunits_per_hour,
-            (Mode::Live, Some(size)) => size.stopped_microunits_per_hour,
+            (Mode::Live, Some(price)) if running => price.running_microunits_per_hour,
+            (Mode::Live, Some(price)) => price.stopped_microunits_per_hour,
         };
         let meter = store::meter::Meter {
             resource_id: compute.id,

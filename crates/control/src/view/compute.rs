@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use nephos_driver::Availability;
 use nephos_model::compute::Compute;
 use nephos_model::image::Image;
+use nephos_model::price::SizePrice;
 use nephos_model::size::Size;
 use nephos_model::ssh_key::SshKey;
 use schemars::JsonSchema;
@@ -169,16 +170,16 @@ pub struct SizeView {
 }
 
 impl SizeView {
-    /// A size with the installation's currency.
-    pub fn of(s: &Size, currency: &str) -> Self {
+    /// A size with what it costs now, in the installation's currency.
+    pub fn of(s: &Size, price: SizePrice, currency: &str) -> Self {
         Self {
             name: s.name.clone(),
             vcpus: s.vcpus,
             memory_mib: s.memory_mib,
             disk_gib: s.disk_gib,
             currency: currency.to_owned(),
-            running_microunits_per_hour: s.running_microunits_per_hour,
-            stopped_microunits_per_hour: s.stopped_microunits_per_hour,
+            running_microunits_per_hour: price.running_microunits_per_hour,
+            stopped_microunits_per_hour: price.stopped_microunits_per_hour,
         }
     }
 }

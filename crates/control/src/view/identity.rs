@@ -379,6 +379,25 @@ pub struct UsageView {
     pub currency: String,
     /// By project; the rows sum to the totals.
     pub by_project: Vec<ProjectUsageView>,
+    /// What `group_by` asked for; null without it.
+    pub group_by: Option<String>,
+    /// The same figures by what `group_by` asked for; the rows sum to the totals. Null without it.
+    pub groups: Option<Vec<UsageGroupView>>,
+}
+
+/// What a project, environment, size, region or day cost and took.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "UsageGroup")]
+pub struct UsageGroupView {
+    /// The project's or environment's id, the name of the size or region, or the day, `YYYY-MM-DD`. Null for requests of no
+    /// project, and for all requests where they are not counted by it: in groups by environment, size and region.
+    pub key: Option<String>,
+    /// Requests.
+    pub requests: i64,
+    /// Seconds for which computes ran.
+    pub compute_seconds: i64,
+    /// The price of it in millionths of the currency; null below the role `owner`.
+    pub amount_microunits: Option<i64>,
 }
 
 /// What a project cost and took.

@@ -17,8 +17,8 @@ pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, Ssh
 pub use deprecation::{DeprecatedCallView, DeprecationView, VersionView};
 pub use identity::{
     AcceptedInvitationView, ApiKeyDetailsView, ApiKeyView, ApiKeyWithSecretView, BudgetView, InvitationView,
-    InvitationWithTokenView, LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, TokenView, UsageView,
-    WorkspaceView,
+    InvitationWithTokenView, LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, TokenView, UsageGroupView,
+    UsageView, WorkspaceView,
 };
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};

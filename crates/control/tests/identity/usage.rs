@@ -6,6 +6,7 @@ use std::time::Duration;
 use nephos_control::api_key::NewApiKey;
 use nephos_control::budget::{Class, SurfaceBudget};
 use nephos_control::caller::{Caller, UsageRead};
+use nephos_control::usage::FLUSH_EVERY;
 use nephos_control::view::ProjectUsageView;
 use nephos_model::clock::Month;
 use nephos_model::id::{Id, ProjectId};
@@ -21,6 +22,7 @@ use crate::{HERE, delete, installed, live, mint, new_key, project};
 
 on_both! {
     an_end_in_order_keeps_counts_and_windows
+    a_crash_loses_the_counts_of_five_seconds_at_most
     requests_are_counted_by_project
     metered_time_becomes_an_exact_report
     usage_of_a_past_month_and_of_deleted_projects
@@ -42,13 +44,45 @@ async fn an_end_in_order_keeps_counts_and_windows(engine: Engine) {
     let owner = next.authenticate(made.live_key.expose(), Mode::Live, HERE).await.unwrap();
     let refused = next.admit(&owner, SurfaceBudget::Platform, Class::Read).refused.unwrap();
     assert_eq!(refused.retry_after_s, Some(50));
-    assert_eq!(next.usage(&world.grant::<UsageRead>(&owner), None).await.unwrap().requests, 120);
+    assert_eq!(next.usage(&world.grant::<UsageRead>(&owner), None, None).await.unwrap().requests, 120);
     drop(background);
 
     // A crash empties the windows.
     let after_crash = world.replica(9);
     let _background = after_crash.start().await.unwrap();
     assert!(after_crash.admit(&owner, SurfaceBudget::Platform, Class::Read).refused.is_none());
+}
+
+async fn a_crash_loses_the_counts_of_five_seconds_at_most(engine: Engine) {
+    let (world, made) = installed(engine).await;
+    let background = world.cloud.start().await.unwrap();
+    // Its tasks begin before anything is counted.
+    world.clock.advance(1.seconds()).await;
+    let owner = live(&world, &made.live_key).await.unwrap();
+    for _ in 0..10 {
+        world.cloud.count_request(&owner, SurfaceBudget::Platform, None);
+    }
+    world.clock.advance(FLUSH_EVERY).await;
+    // The store's thread takes its time: it is asked until it has them.
+    let written = async || {
+        let days = (world.clock.now().day(), world.clock.now().day() + 1);
+        let rows = world.database.store().requests_by_project(owner.tenant, days.0, days.1, None).await.unwrap();
+        rows.iter().map(|(_, requests)| requests).sum::<i64>()
+    };
+    let mut looks = 0;
+    while written().await < 10 {
+        looks += 1;
+        tokio::task::yield_now().await;
+        assert!(looks < 100_000, "counts are written every {FLUSH_EVERY:?}");
+    }
+    for _ in 0..3 {
+        world.cloud.count_request(&owner, SurfaceBudget::Platform, None);
+    }
+    // Killed: nobody writes what waited.
+    drop(background);
+    let next = world.replica(8);
+    let owner = next.authenticate(made.live_key.expose(), Mode::Live, HERE).await.unwrap();
+    assert_eq!(next.usage(&world.grant::<UsageRead>(&owner), None, None).await.unwrap().requests, 10);
 }
 
 async fn requests_are_counted_by_project(engine: Engine) {
@@ -66,16 +100,16 @@ async fn requests_are_counted_by_project(engine: Engine) {
     world.cloud.flush().await.unwrap();
     world.cloud.count_request(&owner, SurfaceBudget::Platform, None);
 
-    let report = world.cloud.usage(&world.grant::<UsageRead>(&owner), None).await.unwrap();
+    let report = world.cloud.usage(&world.grant::<UsageRead>(&owner), None, None).await.unwrap();
     assert_eq!((report.month.as_str(), report.requests, report.projects), ("2026-01", 9, 3));
     assert_eq!((report.compute_seconds, report.amount_microunits, report.currency.as_str()), (0, Some(0), "EUR"));
     let rows: Vec<_> = report.by_project.iter().map(|r| (r.project_name.as_deref(), r.requests)).collect();
     assert_eq!(rows, [(None, 2), (Some("alpha"), 6), (Some("beta"), 1)]);
-    assert_eq!(world.cloud.usage(&world.grant(&owner), None).await.unwrap(), report, "nothing is counted twice");
+    assert_eq!(world.cloud.usage(&world.grant(&owner), None, None).await.unwrap(), report, "nothing is counted twice");
 
     let mut member = (*narrowed).clone();
     member.role = Role::Member;
-    let report = world.cloud.usage(&world.grant(&Arc::new(member)), None).await.unwrap();
+    let report = world.cloud.usage(&world.grant(&Arc::new(member)), None, None).await.unwrap();
     let row = ProjectUsageView {
         project_id: Some(alpha.to_string()),
         project_name: Some("alpha".to_owned()),
@@ -113,7 +147,7 @@ async fn metered_time_becomes_an_exact_report(engine: Engine) {
     meter(&world, &owner, one, alpha, 3_600).await;
     meter(&world, &owner, two, alpha, 7).await;
     world.clock.advance(Duration::from_millis(60_600)).await;
-    let report = world.cloud.usage(&world.grant::<UsageRead>(&owner), None).await.unwrap();
+    let report = world.cloud.usage(&world.grant::<UsageRead>(&owner), None, None).await.unwrap();
     // 1,800 s at 1,000, then 61 s at 3,600 and 61 s at 7 micro-units an hour.
     assert_eq!((report.compute_seconds, report.amount_microunits), (1_800 + 61 + 61, Some(500 + 61)));
     assert_eq!(report.by_project.iter().map(|r| r.compute_seconds).sum::<i64>(), report.compute_seconds);
@@ -123,7 +157,7 @@ async fn metered_time_becomes_an_exact_report(engine: Engine) {
     let first = world.cloud.projects(&world.grant(&sandbox), None, &Page::default()).await.unwrap().items[0].id;
     meter(&world, &sandbox, world.cloud.id(), first, 1_000_000).await;
     world.clock.advance(1.hours()).await;
-    let report = world.cloud.usage(&world.grant::<UsageRead>(&sandbox), None).await.unwrap();
+    let report = world.cloud.usage(&world.grant::<UsageRead>(&sandbox), None, None).await.unwrap();
     assert_eq!((report.compute_seconds, report.amount_microunits), (3_600, Some(0)));
 }
 
@@ -141,7 +175,7 @@ async fn usage_of_a_past_month_and_of_deleted_projects(engine: Engine) {
 
     let usage = |month: &'static str| {
         let (world, grant) = (&world, world.grant::<UsageRead>(&owner));
-        async move { world.cloud.usage(&grant, Month::parse(month)).await }
+        async move { world.cloud.usage(&grant, Month::parse(month), None).await }
     };
     let january = usage("2026-01").await.unwrap();
     assert_eq!((january.requests, january.projects), (1, 3), "default, kept and gone were there at its end");

@@ -12,14 +12,15 @@ use nephos_control::plan_limits::Limits;
 use nephos_control::signing::{Earlier, PublishedKey};
 use nephos_control::view::{AuditEntryView, IncidentView, WorkspaceView, hex};
 use nephos_driver::qemu::Format;
-use nephos_model::Fault;
 use nephos_model::audit;
 use nephos_model::id::ImageId;
 use nephos_model::image::{Boot, Image};
 use nephos_model::name::Hostname;
 use nephos_model::page::{Page, Start};
+use nephos_model::price::PriceList;
 use nephos_model::tenant::Mode;
 use nephos_model::workspace::Workspace;
+use nephos_model::{Fault, Timestamp};
 use serde_json::{Value, json};
 
 use super::{NewImage, Refusal, Request};
@@ -117,6 +118,16 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
             let rows = listed.items.iter().map(|entry| serde_json::to_value(AuditEntryView::from(entry)));
             Ok(json!({"entries": rows.filter_map(Result::ok).collect::<Vec<_>>(), "more": listed.more}))
         }
+        Request::PricesCheck(list) => {
+            let new = list.read().map_err(|why| Refusal::new("bad_request", why))?;
+            cloud.check_prices(&new)?;
+            Ok(json!({"valid_from": new.valid_from.to_string(), "sizes": new.sizes.len(), "is_fine": true}))
+        }
+        Request::PricesInstall(list) => {
+            let new = list.read().map_err(|why| Refusal::new("bad_request", why))?;
+            Ok(shown_prices(&cloud.install_prices(new).await?))
+        }
+        Request::PricesList => Ok(Value::Array(cloud.price_lists().await?.lists().iter().map(shown_prices).collect())),
         Request::Backup { file } => backup(on, &file).await,
         Request::Status => {
             let ready = cloud.store().ping().await.is_ok();
@@ -131,6 +142,15 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
 fn told(incident: &IncidentView) -> Value {
     // Texts and lists of texts, which always serialize.
     serde_json::to_value(incident).unwrap_or_default()
+}
+
+fn shown_prices(list: &PriceList) -> Value {
+    let sizes = list.sizes.iter().map(|(name, price)| {
+        let (running, stopped) = (price.running_microunits_per_hour, price.stopped_microunits_per_hour);
+        (name.clone(), json!({"running_microunits_per_hour": running, "stopped_microunits_per_hour": stopped}))
+    });
+    json!({"version": list.version, "valid_from": Timestamp::from_secs(list.valid_from_s).to_string(),
+        "installed_at": list.installed_at.to_string(), "sizes": Value::Object(sizes.collect())})
 }
 
 fn shown_check(checked: &Checked) -> Value {

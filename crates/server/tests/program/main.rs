@@ -7,6 +7,7 @@ mod audit;
 mod bad_input;
 mod life;
 mod mail;
+mod prices;
 mod program;
 mod telemetry;
 mod webhook;

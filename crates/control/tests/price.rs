@@ -1,0 +1,186 @@
+//! Prices that change, and the ledger under a history of changes, on both engines.
+
+#![allow(clippy::unwrap_used)] // a test may
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nephos_control::caller::{Caller, UsageRead};
+use nephos_control::price::NewPrices;
+use nephos_control::usage::GroupBy;
+use nephos_control::view::{UsageGroupView, UsageView};
+use nephos_model::clock::Month;
+use nephos_model::id::{ComputeId, EnvironmentId, Id as _, OperationId, ProjectId};
+use nephos_model::price::SizePrice;
+use nephos_model::role::Role;
+use nephos_model::tenant::Mode;
+use nephos_model::{Clock as _, Code, Entropy as _, Timestamp};
+use nephos_store::Engine;
+use nephos_store::meter::Meter;
+use nephos_testkit::{Durations as _, SeededEntropy, World};
+
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod sqlite { $(#[tokio::test] async fn $name() { super::$name(nephos_store::Engine::Sqlite).await; })* }
+        mod postgres { $(#[tokio::test] async fn $name() { super::$name(nephos_store::Engine::Postgres).await; })* }
+    };
+}
+
+on_both! {
+    a_new_price_is_valid_from_its_second_and_changes_nothing_before
+    any_history_sums_to_the_same_however_it_is_cut
+}
+
+/// A history of changes, metered as the reconciler meters them.
+struct History<'a> {
+    world: &'a World,
+    caller: &'a Arc<Caller>,
+    entry: u64,
+}
+
+impl History<'_> {
+    fn now_s(&self) -> i64 {
+        self.world.clock.now().secs()
+    }
+
+    async fn turn(&mut self, id: ComputeId, project: ProjectId, item: &'static str, size: &str, price: i64, at_s: i64) {
+        self.entry += 1;
+        let meter = Meter {
+            resource_id: id,
+            project_id: project,
+            environment_id: EnvironmentId::from_raw(project.raw()),
+            item,
+            size,
+            region: "local",
+            microunits_per_hour: price,
+        };
+        let turn = nephos_store::meter::turn(self.caller.tenant, &meter, at_s, &format!("v{}", self.entry));
+        self.world.database.store().write(turn.into_iter().collect()).await.unwrap();
+    }
+
+    async fn stop(&self, id: ComputeId, at_s: i64) {
+        let operation = self.world.cloud.id::<OperationId>();
+        let stop = nephos_store::meter::stop(self.caller.tenant, id, at_s, operation);
+        self.world.database.store().write(stop.into_iter().collect()).await.unwrap();
+    }
+
+    async fn usage(&self, month: &str, by: Option<GroupBy>) -> UsageView {
+        let grant = self.world.grant::<UsageRead>(self.caller);
+        self.world.cloud.usage(&grant, Month::parse(month), by).await.unwrap()
+    }
+}
+
+fn prices(world: &World, valid_from: Timestamp, factor: i64) -> NewPrices {
+    let of = |n: i64| SizePrice { running_microunits_per_hour: n * factor, stopped_microunits_per_hour: factor };
+    let sizes = world.cloud.settings().sizes.iter().zip(1..).map(|(size, n)| (size.name.clone(), of(n * 3_600)));
+    NewPrices { currency: "EUR".to_owned(), valid_from, sizes: sizes.collect() }
+}
+
+async fn a_new_price_is_valid_from_its_second_and_changes_nothing_before(engine: Engine) {
+    let world = World::new(engine).await;
+    let caller = world.caller(Role::Owner, Mode::Live).await;
+    let mut history = History { world: &world, caller: &caller, entry: 0 };
+    let project = world.cloud.id();
+    let start = history.now_s();
+    history.turn(world.cloud.id(), project, "compute.running", "nano", 3_600, start).await;
+
+    let soon = |seconds: i64| Timestamp::from_secs(start + seconds);
+    let wrong = NewPrices { currency: "USD".to_owned(), sizes: BTreeMap::new(), ..prices(&world, soon(59), 2) };
+    let refused = world.cloud.install_prices(wrong).await.unwrap_err();
+    let sizes = world.cloud.settings().sizes.len();
+    assert_eq!((refused.code, refused.details.len()), (Code::BadRequest, 2 + sizes), "{refused:?}");
+    assert!(world.cloud.price_lists().await.unwrap().lists().is_empty());
+
+    let first = world.cloud.install_prices(prices(&world, soon(3_600), 2)).await.unwrap();
+    assert_eq!((first.version, first.valid_from_s), (1, start + 3_600));
+    world.clock.advance(1.hours()).await;
+    let before = history.usage("2026-01", None).await;
+    assert_eq!(before.amount_microunits, Some(3_600), "an hour as it was written");
+    world.clock.advance(1.hours()).await;
+    assert_eq!(history.usage("2026-01", None).await.amount_microunits, Some(3_600 + 7_200));
+
+    // The past is as it was, whatever comes now, and a list that begins earlier is valid instead of one installed before it.
+    let late = world.cloud.install_prices(prices(&world, soon(1_000_000), 90)).await.unwrap();
+    let early = world.cloud.install_prices(prices(&world, soon(2 * 3_600 + 60), 3)).await.unwrap();
+    assert_eq!((late.version, early.version), (2, 3));
+    assert_eq!(history.usage("2026-01", None).await.amount_microunits, Some(3_600 + 7_200));
+    world.clock.advance(1.hours()).await;
+    assert_eq!(history.usage("2026-01", None).await.amount_microunits, Some(10_800 + 120 + 3 * 3_540));
+    let shown = world.cloud.list_sizes(&world.grant(&caller));
+    assert_eq!((shown[0].running_microunits_per_hour, shown[0].stopped_microunits_per_hour), (10_800, 3));
+
+    // Another process has read them by then.
+    let other = world.replica(7);
+    let background = other.start().await.unwrap();
+    assert_eq!(other.list_sizes(&world.grant(&caller))[0].running_microunits_per_hour, 10_800);
+    background.stop().await;
+}
+
+/// Random histories over the ends of months, a leap day included: starts, stops, resizes and deletions, some of them within
+/// one second, prices that change, and a clock that steps back.
+async fn any_history_sums_to_the_same_however_it_is_cut(engine: Engine) {
+    for (seed, first, begins_in_days) in [(1, "2026-01", 0), (2, "2026-01", 0), (3, "2028-02", 2 * 365 + 25)] {
+        let world = World::new(engine).await;
+        let caller = world.caller(Role::Owner, Mode::Live).await;
+        world.clock.advance(begins_in_days.days()).await;
+        let ran = live_through(&world, &caller, &SeededEntropy::new(seed)).await;
+
+        let history = History { world: &world, caller: &caller, entry: 0 };
+        let (mut month, last) = (Month::parse(first).unwrap(), world.clock.now().month());
+        let mut whole = 0;
+        assert!(month < last, "the history passes into another month");
+        while month <= last {
+            let name = month.to_string();
+            let report = history.usage(&name, None).await;
+            whole += report.compute_seconds;
+            for by in GroupBy::ALL {
+                let groups = history.usage(&name, Some(by)).await.groups.unwrap();
+                let sum = |of: fn(&UsageGroupView) -> i64| groups.iter().map(of).sum::<i64>();
+                assert_eq!(sum(|g| g.compute_seconds), report.compute_seconds, "{name} {by:?}");
+                assert_eq!(Some(sum(|g| g.amount_microunits.unwrap())), report.amount_microunits, "{name} {by:?}");
+            }
+            month = month.next();
+        }
+        assert_eq!(whole, ran, "seed {seed}");
+    }
+}
+
+/// Sixty changes at random; answers for how many seconds something ran, counted without the ledger.
+async fn live_through(world: &World, caller: &Arc<Caller>, entropy: &SeededEntropy) -> i64 {
+    let random = |below: u64| u64::try_from(entropy.u128() % u128::from(below)).unwrap();
+    let signed = |below: u64| i64::try_from(random(below)).unwrap();
+    let mut history = History { world, caller, entry: 0 };
+    let mut computes: Vec<(ComputeId, ProjectId)> = (0..5).map(|_| (world.cloud.id(), world.cloud.id())).collect();
+    // Since when each is metered, and whether it runs. A clock that is behind takes nothing back.
+    let mut known: BTreeMap<ComputeId, (i64, bool)> = BTreeMap::new();
+    let mut ran = 0;
+    for _ in 0..60 {
+        if random(3) > 0 {
+            world.clock.advance(Duration::from_secs(random(200_000))).await;
+        }
+        let at = history.now_s() - if random(8) == 0 { signed(4_000) } else { 0 };
+        let which = usize::try_from(random(5)).unwrap();
+        let (id, project) = computes[which];
+        let before = known.remove(&id);
+        if let Some((since, true)) = before {
+            ran += (at - since).max(0);
+        }
+        if random(6) == 0 {
+            history.stop(id, at).await;
+            computes[which].0 = world.cloud.id();
+        } else {
+            let (item, runs) =
+                [("compute.running", true), ("compute.stopped", false)][usize::try_from(random(2)).unwrap()];
+            let size = ["nano", "small"][usize::try_from(random(2)).unwrap()];
+            history.turn(id, project, item, size, 1_000 + signed(5) * 777, at).await;
+            known.insert(id, (before.map_or(at, |(since, _)| since.max(at)), runs));
+        }
+        if random(20) == 0 {
+            let valid_from = Timestamp::from_secs(history.now_s() + 60 + signed(500_000));
+            world.cloud.install_prices(prices(world, valid_from, 1 + signed(50))).await.unwrap();
+        }
+    }
+    let now_s = history.now_s();
+    ran + known.values().filter(|(_, runs)| *runs).map(|(since, _)| (now_s - since).max(0)).sum::<i64>()
+}
