@@ -175,7 +175,12 @@ pub fn entity_tag(data: &[u8]) {
 
 /// `Accept`, `Content-Type` and `Content-Encoding`.
 pub fn accept(data: &[u8]) {
-    let _ = headers::accepts_json(&headers_of("accept", data));
+    const FORMS: [&str; 2] = ["text/csv", "application/x-ndjson"];
+    let asked = headers_of("accept", data);
+    let form = headers::chosen(&asked, &FORMS);
+    assert!(form.is_none_or(|form| form == headers::JSON || FORMS.contains(&form)), "only what there is is chosen");
+    let _ = headers::asks_for_events(&asked);
+    let _ = headers::last_event_id(&headers_of("last-event-id", data));
     let _ = headers::sends_json(&headers_of("content-type", data));
     let _ = headers::sends_plain(&headers_of("content-encoding", data));
 }
