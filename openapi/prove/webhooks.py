@@ -44,7 +44,8 @@ def verify(secret, delivery):
     told = json.loads(delivery["body"])
     assert told["id"] == delivery["headers"]["webhook-id"], told
     assert standardwebhooks.Webhook(secret).verify(delivery["body"], delivery["headers"]) == told
-    assert svix.webhooks.Webhook(secret).verify(delivery["body"], delivery["headers"]) == told
+    # This one raises when it is not genuine, and answers nothing.
+    svix.webhooks.Webhook(secret).verify(delivery["body"], delivery["headers"])
     return told
 
 
