@@ -123,8 +123,9 @@ sql! {
     pub QUEUE_NEXT = "UPDATE webhook_queues SET due_at = CASE WHEN recover_after IS NOT NULL THEN 0 ELSE
         COALESCE((SELECT MIN(d.due_at) FROM deliveries d WHERE d.webhook_id = webhook_queues.webhook_id
         AND d.status = 'pending'), $3) END WHERE webhook_id = $1 AND version = $2";
-    /// What is due of an endpoint, whatever came between: it wants another look.
-    pub QUEUE_AGAIN = "UPDATE webhook_queues SET due_at = $3 WHERE webhook_id = $1 AND version <> $2";
+    /// What is due of an endpoint, whatever came between: it wants another look, at this time at the latest.
+    pub QUEUE_AGAIN = "UPDATE webhook_queues SET due_at = CASE WHEN due_at > $3 THEN $3 ELSE due_at END
+        WHERE webhook_id = $1 AND version <> $2";
     /// Gives the lease back.
     pub QUEUE_RELEASE = "UPDATE webhook_queues SET lease_until_at = 0 WHERE webhook_id = $1 AND lease_owner = $2";
     /// Takes or keeps the right to look at an endpoint.
