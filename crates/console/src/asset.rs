@@ -24,9 +24,11 @@ pub(crate) static EDITION: LazyLock<String> = LazyLock::new(|| {
     })
 });
 
-/// The media type and bytes of the asset at `EDITION/NAME`; one of another edition is today's.
-pub fn asset(path: &str) -> Option<(&'static str, Bytes)> {
-    let (_, name) = path.split_once('/')?;
+/// The media type and bytes of the asset at `EDITION/NAME`, and how it may be kept: for a year, since its address changes
+/// with it. One of another edition is what a page that is still open asks for: it gets today's, unkept.
+pub fn asset(path: &str) -> Option<(&'static str, Bytes, &'static str)> {
+    let (edition, name) = path.split_once('/')?;
     let (_, kind, bytes) = ASSETS.iter().find(|(known, ..)| *known == name)?;
-    Some((kind, Bytes::from_static(bytes)))
+    let cache = if edition == EDITION.as_str() { "public, max-age=31536000, immutable" } else { "no-cache" };
+    Some((kind, Bytes::from_static(bytes), cache))
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nephos_model::email::Email;
 use nephos_model::fault::{Code, Detail};
-use nephos_model::id::{SessionId, UserId, WorkspaceId};
+use nephos_model::id::{SessionId, UserId};
 use nephos_model::scope::Scopes;
 use nephos_model::session::{
     AGENT_CHARS_MAX, IDLE_LIFE, LIFE, MAILED_LINK_LIFE, Membership, OPERATOR_LINK_LIFE, Session, SessionSecret,
@@ -158,25 +158,23 @@ impl Cloud {
         self.store().memberships(user, MEMBERSHIPS_LISTED_MAX).await.map_err(fault::store)
     }
 
-    /// Who a person is in a workspace, as its rows have it now.
+    /// Who a person is in a workspace, by the place that was read for this request.
     ///
-    /// Faults: 404 for a workspace of others, 403 while it is suspended.
+    /// Faults: 403 while the workspace is suspended.
     pub async fn caller_of_session(
         &self,
         session: &Session,
-        workspace: WorkspaceId,
+        place: &Membership,
         mode: Mode,
     ) -> Result<Arc<Caller>, Fault> {
-        let place = self.store().membership(session.user_id, workspace).await.map_err(fault::store)?;
-        let place = place.ok_or_else(|| Fault::not_found("workspace"))?;
         if place.is_suspended {
             return Err(self.suspended());
         }
-        let tenant = self.store().current_tenant(workspace, mode).await.map_err(fault::store)?;
+        let tenant = self.store().current_tenant(place.workspace_id, mode).await.map_err(fault::store)?;
         let tenant = tenant.ok_or_else(|| Fault::internal("a workspace without a tenant"))?;
         let limits = self.settings().plan(&place.plan).unwrap_or_else(Limits::standard);
         Ok(Arc::new(Caller {
-            workspace_id: workspace,
+            workspace_id: place.workspace_id,
             mode,
             tenant: tenant.id,
             clock_ahead: Duration::from_micros(u64::try_from(tenant.clock_ahead_us).unwrap_or(0)),

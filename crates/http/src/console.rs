@@ -16,8 +16,8 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use nephos_console::{Answering, Api, FORM_BYTES_MAX, Page, Pairs, Place, Problem, Shown, Told, Visit};
 use nephos_control::caller::Caller;
 use nephos_model::Fault;
-use nephos_model::id::{Id as _, RequestId, SessionId, WorkspaceId};
-use nephos_model::session::{LIFE, Session};
+use nephos_model::id::{Id as _, RequestId, SessionId};
+use nephos_model::session::{LIFE, Membership, Session};
 use nephos_model::tenant::Mode;
 use sha2::{Digest as _, Sha256};
 
@@ -55,7 +55,7 @@ where
     let is_head = parts.method == Method::HEAD;
     if let Some(asset) = path.strip_prefix("/console/assets/") {
         return match nephos_console::asset(asset) {
-            Some((kind, bytes)) => respond(200, kind, bytes, "public, max-age=31536000, immutable", is_head, id),
+            Some((kind, bytes, cache)) => respond(200, kind, bytes, cache, is_head, id),
             None => respond(404, "text/plain", Bytes::new(), "no-store", is_head, id),
         };
     }
@@ -153,13 +153,13 @@ async fn signed_in(
     path: &str,
 ) -> Result<Shaped, Fault> {
     let is_post = parts.method == Method::POST;
-    let places: Vec<Place> = app
-        .cloud
-        .memberships(session.user_id)
-        .await?
-        .into_iter()
-        .map(|m| Place { id: m.workspace_id.to_string(), name: m.workspace, role: m.role.as_str().to_owned() })
-        .collect();
+    let memberships = app.cloud.memberships(session.user_id).await?;
+    let place = |m: &Membership| Place {
+        id: m.workspace_id.to_string(),
+        name: m.workspace.clone(),
+        role: m.role.as_str().to_owned(),
+    };
+    let places: Vec<Place> = memberships.iter().map(place).collect();
     let mut segments = path.trim_start_matches('/').splitn(2, '/');
     let (first, rest) = (segments.next().unwrap_or_default(), segments.next().unwrap_or_default());
     match (is_post, first) {
@@ -186,12 +186,11 @@ async fn signed_in(
         Some(after) if after.is_empty() || after.starts_with('/') => (true, after),
         _ => (false, rest),
     };
-    let place = places.iter().find(|place| place.id == first);
-    let (Some(place), Ok(workspace)) = (place, first.parse::<WorkspaceId>()) else {
+    let Some((place, membership)) = places.iter().zip(&memberships).find(|(place, _)| place.id == first) else {
         return Ok((refused(404, "resource_not_found", "There is no such page in the console.", id), None));
     };
     let mode = if is_sandbox { Mode::Test } else { Mode::Live };
-    let caller = app.cloud.caller_of_session(session, workspace, mode).await?;
+    let caller = app.cloud.caller_of_session(session, membership, mode).await?;
     let api = Own { app, acting: Acting(caller), peer, asked: &parts.headers, is_sandbox };
     let fresh = app.cloud.id::<RequestId>().raw().to_uuid();
     let visit = Visit {

@@ -1,7 +1,7 @@
 //! The console's links and sessions. Of their secrets there are only hashes.
 
 use nephos_model::Timestamp;
-use nephos_model::id::{SessionId, UserId, WorkspaceId};
+use nephos_model::id::{SessionId, UserId};
 use nephos_model::session::{Membership, Session};
 
 use crate::batch::{Miss, Statement};
@@ -17,13 +17,6 @@ macro_rules! columns {
     () => {
         "s.id, s.user_id, u.email, s.address, s.agent, s.seen_at, s.expires_at, s.created_at
          FROM sessions s JOIN users u ON u.id = s.user_id"
-    };
-}
-
-macro_rules! memberships {
-    () => {
-        "SELECT w.id, w.name, w.plan, w.suspended_at, m.id, m.role
-         FROM members m JOIN workspaces w ON w.id = m.workspace_id AND w.deleted_at IS NULL WHERE m.user_id = $1"
     };
 }
 
@@ -51,10 +44,10 @@ sql! {
     pub SESSION_DELETE = "DELETE FROM sessions WHERE id = $1 AND user_id = $2";
     /// Sessions that are over by age or by rest.
     pub SESSIONS_EXPIRE = "DELETE FROM sessions WHERE expires_at <= $1 OR seen_at <= $2";
-    /// The place of a person in a workspace.
-    indexed pub MEMBERSHIP_IN = concat!(memberships!(), " AND m.workspace_id = $2");
     /// The places of a person, the oldest first.
-    indexed pub MEMBERSHIPS_OF = concat!(memberships!(), " AND m.id > $2 ORDER BY m.id LIMIT $3");
+    indexed pub MEMBERSHIPS_OF = "SELECT w.id, w.name, w.plan, w.suspended_at, m.id, m.role
+        FROM members m JOIN workspaces w ON w.id = m.workspace_id AND w.deleted_at IS NULL
+        WHERE m.user_id = $1 ORDER BY m.id LIMIT $2";
 }
 
 fn decode(row: &Row) -> Result<Session> {
@@ -130,13 +123,8 @@ impl Store {
         self.all(SESSIONS_OF.bind(params![user, limit]), decode).await
     }
 
-    /// A person's place in a workspace.
-    pub async fn membership(&self, user: UserId, workspace: WorkspaceId) -> Result<Option<Membership>> {
-        self.one(MEMBERSHIP_IN.bind(params![user, workspace]), decode_membership).await
-    }
-
     /// A person's places, the oldest first, at most `limit`.
     pub async fn memberships(&self, user: UserId, limit: u32) -> Result<Vec<Membership>> {
-        self.all(MEMBERSHIPS_OF.bind(params![user, "", limit]), decode_membership).await
+        self.all(MEMBERSHIPS_OF.bind(params![user, limit]), decode_membership).await
     }
 }
