@@ -98,6 +98,17 @@ def completed(case, body):
                 body[key] = None
         if body.get("ssh_keys"):
             body["ssh_keys"] = [public_key()]
+    elif case.path.startswith("/webhooks"):
+        # Of everything, and not of a project or environment that is made up.
+        for key in ("project_id", "environment_id"):
+            if body.get(key) is not None:
+                body[key] = None
+        if "since" in body:
+            body["since"] = f"{now() - 60 * EACH_SECOND:%Y-%m-%dT%H:%M:%SZ}"
+    elif call == ("POST", "/computes/{id}/resize") and "size" in body:
+        body["size"] = listed(case, "/sizes")[-1]["name"]
+    elif call == ("POST", "/computes/{id}/rebuild") and body.get("image") is not None:
+        body["image"] = listed(case, "/images")[0]["name"]
     elif call == ("POST", "/api-keys"):
         for key in ("project_id", "environment_id"):
             if body.get(key) is not None:
@@ -130,6 +141,8 @@ def living(case):
     noun, action = case.path.split("/{id}")
     if noun == "/computes":
         return compute(case, {"/start": "stopped", "/stop": "running", "/reboot": "running"}.get(action))
+    if noun == "/deliveries":
+        return delivery(case)
     if noun == "/operations" and action == "/cancel":
         made(case, "/computes", {"name": f"c{next(names)}"})
     if noun == "/environments":
@@ -182,6 +195,13 @@ def compute(case, status):
         ask(case, "POST", f"/computes/{running}/stop")
         return until(case, "/computes?limit=1&status=stopped") or running
     return running or first(case, "/computes")
+
+
+def delivery(case):
+    """One that was sent as a sample."""
+    webhook = first(case, "/webhooks") or made(case, "/webhooks", example(case, "/webhooks"))
+    ask(case, "POST", f"/webhooks/{webhook}/test")
+    return until(case, f"/webhooks/{webhook}/deliveries?limit=1")
 
 
 def until(case, path):

@@ -455,8 +455,10 @@ impl Kind {
             }),
             Self::Month => json!({"type": "string", "maxLength": 7, "pattern": Month::PATTERN}),
             Self::Network => json!({"type": "string", "maxLength": NETWORK_CHARS_MAX, "pattern": *NETWORK_PATTERN}),
-            Self::Url => json!({"type": "string", "format": "uri", "maxLength": URL_CHARS_MAX}),
-            Self::EventType => json!({"type": "string", "maxLength": 64, "pattern": "^[a-z_]+\\.([a-z_]+|\\*)$"}),
+            Self::Url => {
+                json!({"type": "string", "format": "uri", "maxLength": URL_CHARS_MAX, "pattern": outgoing::URL_PATTERN})
+            }
+            Self::EventType => json!({"type": "string", "enum": event_types()}),
             Self::Email => json!({"type": "string", "format": "email", "maxLength": EMAIL_CHARS_MAX}),
             Self::Scope => {
                 let all: Vec<_> = Scopes::EVERY.iter().map(|s| s.to_string()).collect();
@@ -545,6 +547,16 @@ pub fn parse_time(text: &str) -> Option<Timestamp> {
     }
     let time: jiff::Timestamp = text.parse().ok()?;
     (time.as_second() >= 0).then(|| Timestamp::from_micros(time.as_microsecond()))
+}
+
+/// Every text that [`is_event_type`] takes, in an order that stays.
+fn event_types() -> Vec<String> {
+    let known = catalogue::TYPES.iter().map(|known| known.kind.to_owned());
+    let all_of = catalogue::TYPES.iter().map(|known| format!("{}.*", known.noun()));
+    let mut types: Vec<String> = known.chain(all_of).collect();
+    types.sort_unstable();
+    types.dedup();
+    types
 }
 
 /// Whether a text is a type of event, or all of a noun that has some.

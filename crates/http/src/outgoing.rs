@@ -172,6 +172,9 @@ fn retry_after(headers: &HeaderMap) -> Option<RetryAfter> {
     Some(RetryAfter::At(Timestamp::from_secs(date.as_second())))
 }
 
+/// What a pattern can say of a URL that [`wrong_url`] takes: the scheme, no user, nothing behind `#`.
+pub(crate) const URL_PATTERN: &str = "^[Hh][Tt][Tt][Pp][Ss]?://[!$-.0->A-~]+([/?][!\"$-~]*)?$";
+
 /// Why a text is no web address that something can be sent to: the end of a sentence without its full stop.
 pub(crate) fn wrong_url(text: &str) -> Option<String> {
     let told = |why: &str| Some(why.to_owned());

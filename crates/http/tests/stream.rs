@@ -4,17 +4,20 @@
 
 mod api;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::Api;
 use bytes::Bytes;
 use http::{HeaderValue, Request};
 use http_body_util::{BodyExt as _, Full};
+use nephos_control::caller::ProjectWrite;
 use nephos_http::stream::ResponseBody;
 use nephos_http::{Config, Peer, handle};
 use nephos_model::Clock as _;
 use nephos_model::role::Role;
-use nephos_testkit::{Durations as _, Engine};
+use nephos_testkit::{Durations as _, Engine, World, WorldClock};
+use tokio::task::JoinHandle;
 
 /// A stream that is open.
 struct Open {
@@ -60,6 +63,14 @@ impl Open {
         true
     }
 
+    /// The id and number of the last event about something of this name.
+    fn told(&self, name: &str) -> Option<(String, i64)> {
+        let part = format!("\"name\":\"{name}\"");
+        let before = self.text.split("\n\n").filter(|message| message.contains("data: "));
+        let at = before.collect::<Vec<_>>().iter().rposition(|message| message.contains(&part))?;
+        self.seen().get(at).cloned()
+    }
+
     fn seen(&self) -> Vec<(String, i64)> {
         let messages = self.text.split("\n\n").filter(|message| message.contains("data: "));
         let read = |message: &str| {
@@ -70,6 +81,19 @@ impl Open {
         };
         messages.map(read).collect()
     }
+}
+
+/// Where events get their numbers after the commit, who gives them rests for a moment between.
+fn let_moments_pass(clock: WorldClock) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            let now = clock.now();
+            if let Some(at) = clock.next_wake().filter(|at| at.since(now) <= 2.millis()) {
+                clock.advance(at.since(now)).await;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
 }
 
 async fn a_reconnect_has_neither_gap_nor_repetition(engine: Engine) {
@@ -85,16 +109,7 @@ async fn a_reconnect_has_neither_gap_nor_repetition(engine: Engine) {
     assert_eq!((first.status, &*first.kind), (200, "text/event-stream"));
     assert!(first.more().await);
     assert!(first.text.starts_with(": connected\nretry: 1000\n\n"));
-    // Where events get their numbers afterwards, who gives them rests for a moment between.
-    let moments = tokio::spawn(async move {
-        loop {
-            let now = clock.now();
-            if let Some(at) = clock.next_wake().filter(|at| at.since(now) <= 2.millis()) {
-                clock.advance(at.since(now)).await;
-            }
-            tokio::task::yield_now().await;
-        }
-    });
+    let moments = let_moments_pass(clock);
     let make = async |from: u32, to: u32| {
         for number in from..to {
             api.make("/v1/projects", &format!(r#"{{"name":"project {number}"}}"#)).await;
@@ -124,6 +139,57 @@ async fn a_reconnect_on_sqlite() {
 #[tokio::test]
 async fn a_reconnect_on_postgres() {
     a_reconnect_has_neither_gap_nor_repetition(Engine::Postgres).await;
+}
+
+/// What is decided first and committed last, on PostgreSQL in a transaction that began before the other and ends after it.
+async fn what_commits_out_of_order_is_told_once(engine: Engine) {
+    let mut api = Api::on(engine, Config::default(), "unlimited").await;
+    api.start().await;
+    let moments = let_moments_pass(api.world.clock.clone());
+    let path = "/v1/events";
+    let mut whole = open(&api, path, None).await;
+    assert!(whole.more().await);
+
+    let caller = api.world.caller_of(&api.key("owner")).await;
+    let counted = format!("noun = 'quota.projects' AND tenant = {}", caller.tenant.0);
+    let held = api.world.database.hold(&format!("SELECT value FROM counters WHERE {counted} FOR UPDATE")).await;
+    let grant = api.world.grant::<ProjectWrite>(&caller);
+    let early = api.world.cloud.create_project(&grant, &"early".parse().unwrap()).await.unwrap();
+    let commit = |world: Arc<World>| tokio::spawn(async move { world.cloud.commit(early, None).await.map(|_| ()) });
+    let waiting = if held.is_some() { Ok(commit(api.world.clone())) } else { Err(commit) };
+    api.make("/v1/api-keys", r#"{"name":"late"}"#).await;
+    let late = loop {
+        if let Some(found) = whole.told("late") {
+            break found;
+        }
+        assert!(whole.more().await);
+    };
+    if let Ok(waiting) = &waiting {
+        assert!(!waiting.is_finished(), "its transaction is open");
+    }
+    let mut again = open(&api, path, Some(&late.0)).await;
+    drop(held);
+    waiting.unwrap_or_else(|commit| commit(api.world.clone())).await.unwrap().unwrap();
+
+    let told = again.events(4).await;
+    let early = again.told("early").unwrap();
+    assert!(early.0 < late.0, "it was decided first: {} {}", early.0, late.0);
+    assert_eq!(told.iter().map(|event| event.1).collect::<Vec<_>>(), (late.1 + 1..=late.1 + 4).collect::<Vec<_>>());
+    let count = 1 + whole.seen().iter().position(|event| *event == late).unwrap() + 4;
+    let all = whole.events(count).await;
+    assert_eq!(all[count - 4..], told, "whoever listened all the time was told the same");
+    assert!(all.windows(2).all(|two| two[0].1 + 1 == two[1].1), "no gap, nothing twice: {all:?}");
+    moments.abort();
+}
+
+#[tokio::test]
+async fn out_of_order_on_sqlite() {
+    what_commits_out_of_order_is_told_once(Engine::Sqlite).await;
+}
+
+#[tokio::test]
+async fn out_of_order_on_postgres() {
+    what_commits_out_of_order_is_told_once(Engine::Postgres).await;
 }
 
 #[tokio::test]

@@ -35,6 +35,17 @@ pub struct TestDatabase {
     folder: TempDir,
 }
 
+/// A transaction that is open; it is rolled back when this is dropped.
+pub struct Held {
+    _client: tokio_postgres::Client,
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Held").finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 enum Place {
     Sqlite(PathBuf),
@@ -92,6 +103,20 @@ impl TestDatabase {
     /// Another store on the same database, as another process would open it.
     pub async fn open_again(&self) -> Store {
         self.place.open().await
+    }
+
+    /// Runs a statement in a transaction that stays open: whoever writes the rows that it locks waits until what is returned is
+    /// dropped. `None` on `SQLite`, where one writes after the other.
+    ///
+    /// # Panics
+    ///
+    /// When the statement fails.
+    pub async fn hold(&self, statement: &str) -> Option<Held> {
+        let Place::Postgres { url, .. } = &self.place else { return None };
+        let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the test's database opens");
+        tokio::spawn(connection);
+        client.batch_execute(&format!("BEGIN; {statement}")).await.expect("the statement runs");
+        Some(Held { _client: client })
     }
 
     /// A folder that lives as long as the database; an `SQLite` one lies in it.
