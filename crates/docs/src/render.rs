@@ -267,9 +267,9 @@ impl Docs {
                 "query" => "In the query",
                 _ => "Headers",
             };
-            main.push_str(&field_list(heading, list));
+            main.push_str(&field_list(2, heading, list));
         }
-        main.push_str(&field_list("Body", &operation.body));
+        main.push_str(&field_list(2, "Body", &operation.body));
         if let Some(success) = operation.on(surface) {
             let _ = write!(
                 main,
@@ -288,8 +288,8 @@ impl Docs {
                     bounds: String::new(),
                 })
                 .collect();
-            main.push_str(&field_list("Fields", &optional(&operation.answer)));
-            main.push_str(&field_list("Headers of the answer", &headers));
+            main.push_str(&field_list(3, "Fields", &optional(&operation.answer)));
+            main.push_str(&field_list(3, "Headers of the answer", &headers));
         }
         main.push_str("<h2 id=\"errors\">Errors</h2>\n<ul class=\"errors\">");
         for code in &operation.errors {
@@ -569,11 +569,11 @@ fn optional(fields: &[Field]) -> Vec<Field> {
     fields.iter().map(|field| Field { is_required: false, ..field.clone() }).collect()
 }
 
-fn field_list(heading: &str, fields: &[Field]) -> String {
+fn field_list(level: u8, heading: &str, fields: &[Field]) -> String {
     if fields.is_empty() {
         return String::new();
     }
-    let mut out = format!("<h3>{heading}</h3>\n<dl class=\"fields\">");
+    let mut out = format!("<h{level}>{heading}</h{level}>\n<dl class=\"fields\">");
     for field in fields {
         let required = if field.is_required { "<em>required</em>" } else { "" };
         let bounds =

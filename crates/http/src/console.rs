@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -32,7 +33,11 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The person in whose name a request of the console is made. No client can send it: it is not a header.
 #[derive(Debug, Clone)]
-pub(crate) struct Acting(pub Arc<Caller>);
+pub(crate) struct Acting {
+    pub caller: Arc<Caller>,
+    /// Its page has spent a request already: what a page reads counts as one, and each thing that it changes.
+    pub is_counted: bool,
+}
 
 /// Whether a path is one of the console's.
 pub(crate) fn owns(path: &str) -> bool {
@@ -191,7 +196,7 @@ async fn signed_in(
     };
     let mode = if is_sandbox { Mode::Test } else { Mode::Live };
     let caller = app.cloud.caller_of_session(session, membership, mode).await?;
-    let api = Own { app, acting: Acting(caller), peer, asked: &parts.headers, is_sandbox };
+    let api = Own { app, caller, is_counted: AtomicBool::new(false), peer, asked: &parts.headers, is_sandbox };
     let fresh = app.cloud.id::<RequestId>().raw().to_uuid();
     let visit = Visit {
         origin: &app.config.origin,
@@ -318,7 +323,8 @@ fn refused(status: u16, code: &str, message: &str, id: RequestId) -> Page {
 /// The Platform API for a person.
 struct Own<'a> {
     app: &'a Arc<App>,
-    acting: Acting,
+    caller: Arc<Caller>,
+    is_counted: AtomicBool,
     peer: Peer,
     asked: &'a HeaderMap,
     is_sandbox: bool,
@@ -351,7 +357,8 @@ impl Api for Own<'_> {
             }
             let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
             let Ok(mut request) = request.body(Full::new(bytes)) else { return unreadable() };
-            request.extensions_mut().insert(self.acting.clone());
+            let is_counted = self.is_counted.swap(true, Ordering::Relaxed);
+            request.extensions_mut().insert(Acting { caller: self.caller.clone(), is_counted });
             let response = Box::pin(handle(self.app, request, self.peer)).await;
             let status = response.status().as_u16();
             let collected = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;

@@ -160,7 +160,8 @@ where
     // 5. Budgets. Nobody's key has none; what fails counts against the budget of failed credentials.
     let is_read = is_options || parts.method == Method::GET || parts.method == Method::HEAD;
     let class = if is_read { Class::Read } else { Class::Write };
-    if let Some(caller) = &caller {
+    let is_of_a_page = is_read && parts.extensions.get::<Acting>().is_some_and(|acting| acting.is_counted);
+    if let Some(caller) = caller.as_ref().filter(|_| !is_of_a_page) {
         let verdict = app.cloud.admit(caller, mount.surface.budget(), class);
         mount.surface.budget_headers(&verdict.budgets, &mut trail.headers);
         if let Some(fault) = verdict.refused {
@@ -279,8 +280,8 @@ async fn authenticate(
     parts: &Parts,
     address: IpAddr,
 ) -> Result<Arc<Caller>, Fault> {
-    if let Some(Acting(caller)) = parts.extensions.get::<Acting>() {
-        return Ok(caller.clone());
+    if let Some(acting) = parts.extensions.get::<Acting>() {
+        return Ok(acting.caller.clone());
     }
     let headers = &parts.headers;
     let caller = match headers::bearer(headers) {

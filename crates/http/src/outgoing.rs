@@ -5,6 +5,7 @@
 
 mod address;
 mod connect;
+mod names;
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -9,6 +9,7 @@ mod api;
 use std::time::Duration;
 
 use api::{Answer, Api};
+use nephos_http::Config;
 use nephos_model::session::{IDLE_LIFE, LIFE};
 
 const OWNER: &str = "owner@mine.example";
@@ -110,6 +111,19 @@ async fn a_person_comes_in_works_and_goes() {
     let csrf = hidden(&account.text, "csrf");
     assert_eq!(browser.post("/console/sign-out", &format!("csrf={csrf}")).await.status, 303);
     assert_eq!(browser.get(&browser.base.clone()).await.header("location"), "/console/sign-in");
+}
+
+/// What a page reads is one request of its person's budget, however much it shows.
+#[tokio::test]
+async fn a_page_spends_one_request() {
+    let api = Api::configured(Config::default(), "standard").await;
+    let browser = Browser::signed_in(&api, OWNER).await;
+    for _ in 0..120 {
+        browser.page("").await;
+    }
+    let refused = browser.get(&browser.base.clone()).await;
+    assert_eq!(refused.status, 429, "{}", refused.text);
+    assert!(refused.text.contains("120 requests in any 60 seconds"), "{}", refused.text);
 }
 
 #[tokio::test]

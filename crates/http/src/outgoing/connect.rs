@@ -25,14 +25,15 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::names::System;
 use super::{Options, is_public};
 
 /// Addresses of one host that are tried at most.
 const ADDRESSES_MAX: usize = 4;
 /// How long one of several addresses is tried before the next.
 const DIAL: Duration = Duration::from_secs(3);
-/// Names that are looked up at the same time at most: each takes a thread of the system's resolver.
-const LOOKUPS_MAX: usize = 64;
+/// Names that are looked up at the same time at most: as many as requests are under way for a silent name server each.
+const LOOKUPS_MAX: usize = 512;
 
 /// Addresses of a name, on their way.
 pub type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
@@ -41,15 +42,6 @@ pub type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 pub trait Resolve: Send + Sync {
     /// The addresses of a name.
     fn resolve(&self, host: String) -> Lookup;
-}
-
-/// The system's resolver.
-struct System;
-
-impl Resolve for System {
-    fn resolve(&self, host: String) -> Lookup {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.map(|found| found.ip()).collect()) })
-    }
 }
 
 /// Why there is no connection.
@@ -121,7 +113,7 @@ impl Connector {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(Arc::new(Inner {
             allow_private: options.allow_private,
-            lookup: options.lookup.unwrap_or_else(|| Arc::new(System)),
+            lookup: options.lookup.unwrap_or_else(|| Arc::<System>::default()),
             lookups: Semaphore::new(LOOKUPS_MAX),
             tls: TlsConnector::from(Arc::new(config)),
             clock,
