@@ -151,8 +151,7 @@ async fn what_commits_out_of_order_is_told_once(engine: Engine) {
     assert!(whole.more().await);
 
     let caller = api.world.caller_of(&api.key("owner")).await;
-    let counted = format!("noun = 'quota.projects' AND tenant = {}", caller.tenant.0);
-    let held = api.world.database.hold(&format!("SELECT value FROM counters WHERE {counted} FOR UPDATE")).await;
+    let held = api.world.database.hold_counter(caller.tenant, "quota.projects").await;
     let grant = api.world.grant::<ProjectWrite>(&caller);
     let early = api.world.cloud.create_project(&grant, &"early".parse().unwrap()).await.unwrap();
     let commit = |world: Arc<World>| tokio::spawn(async move { world.cloud.commit(early, None).await.map(|_| ()) });

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use nephos_model::tenant::TenantId;
 use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
@@ -105,17 +106,19 @@ impl TestDatabase {
         self.place.open().await
     }
 
-    /// Runs a statement in a transaction that stays open: whoever writes the rows that it locks waits until what is returned is
-    /// dropped. `None` on `SQLite`, where one writes after the other.
+    /// Locks a tenant's counter in a transaction that stays open: whoever writes it waits until what is returned is dropped. `None`
+    /// on `SQLite`, where one writes after the other.
     ///
     /// # Panics
     ///
-    /// When the statement fails.
-    pub async fn hold(&self, statement: &str) -> Option<Held> {
+    /// When it can't be locked.
+    pub async fn hold_counter(&self, tenant: TenantId, noun: &str) -> Option<Held> {
         let Place::Postgres { url, .. } = &self.place else { return None };
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the test's database opens");
         tokio::spawn(connection);
-        client.batch_execute(&format!("BEGIN; {statement}")).await.expect("the statement runs");
+        client.batch_execute("BEGIN").await.expect("a transaction begins");
+        let lock = "SELECT value FROM counters WHERE tenant = $1 AND noun = $2 FOR UPDATE";
+        client.query(lock, &[&tenant.0, &noun]).await.expect("the counter is locked");
         Some(Held { _client: client })
     }
 
