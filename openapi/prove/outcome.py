@@ -14,6 +14,8 @@ from pathlib import Path
 NEVER_TAKEN = {
     # Its token is sent to a person by mail.
     "POST /invitations/accept",
+    # There is one when a month has ended.
+    "GET /invoices/{id}",
 }
 
 UNAUTHORIZED_SHARE_MAX = 0.25

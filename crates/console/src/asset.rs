@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 const ASSETS: &[(&str, &str, &[u8])] = &[
     ("console.css", "text/css; charset=utf-8", include_bytes!("../assets/console.css")),
+    ("invoice.css", "text/css; charset=utf-8", include_bytes!("../assets/invoice.css")),
     ("console.js", "text/javascript; charset=utf-8", include_bytes!("../assets/console.js")),
 ];
 

@@ -105,6 +105,7 @@ impl<'a> Frame<'a> {
             "team" => "/team",
             "events" => "/events",
             "usage" => "/usage",
+            "invoices" => "/invoices",
             "audit" => "/audit",
             _ => "",
         }

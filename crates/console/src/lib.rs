@@ -9,6 +9,7 @@ mod asset;
 mod compute;
 mod form;
 mod frame;
+mod invoice;
 mod key;
 mod overview;
 mod project;
@@ -26,6 +27,7 @@ pub use account::{Shown, account_page, problem_page, sign_in_page};
 pub use asset::asset;
 pub use form::Pairs;
 pub use frame::Place;
+pub use invoice::invoice_document;
 pub use thing::{Problem, Thing};
 
 /// Bytes of a form at most: its largest field is the user data of a compute.
@@ -188,6 +190,8 @@ pub async fn workspace_page(visit: &Visit<'_>, api: &dyn Api) -> Page {
         (false, ["audit"]) => overview::audit(visit, api).await,
         (false, ["events"]) => overview::events(visit, api).await,
         (false, ["usage"]) => overview::usage(visit, api).await,
+        (false, ["invoices"]) => invoice::list(visit, api).await,
+        (false, ["invoices", id]) => invoice::detail(visit, api, id).await,
         (false, ["computes"]) => compute::list(visit, api).await,
         (false, ["computes", "new"]) => compute::form(visit, api, None).await,
         (true, ["computes"]) => compute::create(visit, api).await,

@@ -73,6 +73,12 @@ impl Thing {
         }
     }
 
+    /// Seconds as hours with two places.
+    pub fn hours(&self, name: &str) -> String {
+        let hundredths = self.number(name) / 36;
+        format!("{}.{:02}", hundredths / 100, hundredths % 100)
+    }
+
     /// Millionths of the currency, exactly, without zeros at the end beyond the second place.
     pub fn money(&self, name: &str) -> String {
         money(self.number(name))

@@ -198,6 +198,8 @@ permissions! {
     InvitationWrite = write Invitation, Admin, WholeLive;
     /// Read the audit log.
     AuditLogRead = read AuditLog, Admin, Whole;
+    /// See invoices.
+    InvoiceRead = read Invoice, Owner, Whole;
     /// See budgets and quotas.
     LimitRead = read Limit, Member;
     /// Read the sandbox's clock.

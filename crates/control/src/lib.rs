@@ -22,6 +22,7 @@ pub mod idempotency;
 pub mod image;
 pub mod install;
 pub mod invitation;
+pub mod invoice;
 pub mod mail;
 pub mod member;
 mod metrics;
@@ -83,6 +84,7 @@ struct Inner {
     budgets: budget::BudgetBook,
     requests: usage::Requests,
     prices: price::Prices,
+    closed: invoice::Closed,
     refusals: refusal::Refusals,
     measured: status::Measured,
     metrics: metrics::Metrics,
@@ -150,6 +152,7 @@ impl Cloud {
             budgets: budget::BudgetBook::default(),
             requests: usage::Requests::default(),
             prices: price::Prices::default(),
+            closed: invoice::Closed::default(),
             refusals: refusal::Refusals::default(),
             measured: status::Measured::default(),
             metrics: metrics::Metrics::default(),

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nephos_control::caller::{Caller, UsageRead};
+use nephos_control::caller::{Caller, EventRead, InvoiceRead, UsageRead};
+use nephos_control::invoice::SETTLED_AFTER;
 use nephos_control::price::NewPrices;
 use nephos_control::usage::GroupBy;
-use nephos_control::view::{UsageGroupView, UsageView};
+use nephos_control::view::{InvoiceLineView, UsageGroupView, UsageView, json};
 use nephos_model::clock::Month;
 use nephos_model::id::{ComputeId, EnvironmentId, Id as _, OperationId, ProjectId};
+use nephos_model::page::Page;
 use nephos_model::price::SizePrice;
 use nephos_model::role::Role;
 use nephos_model::tenant::Mode;
@@ -30,6 +32,7 @@ macro_rules! on_both {
 on_both! {
     a_new_price_is_valid_from_its_second_and_changes_nothing_before
     any_history_sums_to_the_same_however_it_is_cut
+    a_month_is_closed_once
 }
 
 /// A history of changes, metered as the reconciler meters them.
@@ -143,7 +146,77 @@ async fn any_history_sums_to_the_same_however_it_is_cut(engine: Engine) {
             month = month.next();
         }
         assert_eq!(whole, ran, "seed {seed}");
+
+        // And what each month's invoice says is what its report says, when it is closed and after.
+        let until = last.end().plus(SETTLED_AFTER);
+        world.clock.advance(until.since(world.clock.now())).await;
+        world.cloud.close_months().await.unwrap();
+        let grant = world.grant::<InvoiceRead>(&caller);
+        let mut month = Month::parse(first).unwrap();
+        while month <= last {
+            let report = history.usage(&month.to_string(), None).await;
+            let found = world.cloud.invoices(&grant, Some(month), &Page::default()).await.unwrap().items;
+            let invoice = world.cloud.invoice(&grant, found[0].id).await.unwrap();
+            let sum = |of: fn(&InvoiceLineView) -> i64| invoice.lines.iter().map(of).sum::<i64>();
+            assert_eq!(Some(sum(|l| l.amount_microunits)), report.amount_microunits, "{month}");
+            assert_eq!(invoice.invoice.amount_microunits, sum(|l| l.amount_microunits), "{month}");
+            let ran = |l: &InvoiceLineView| if l.item == "compute.running" { l.seconds } else { 0 };
+            assert_eq!(invoice.lines.iter().map(ran).sum::<i64>(), report.compute_seconds, "{month}");
+            assert_eq!(invoice.invoice.compute_seconds, report.compute_seconds, "{month}");
+            month = month.next();
+        }
     }
+}
+
+/// By one of two processes at once; and what was written then stays, whatever comes.
+async fn a_month_is_closed_once(engine: Engine) {
+    let world = World::new(engine).await;
+    let made = world.workspace("mine", "standard").await;
+    let caller = world.caller_of(&made.live_key).await;
+    let mut history = History { world: &world, caller: &caller, entry: 0 };
+    let (id, project) = (world.cloud.id(), world.cloud.id());
+    let (month, start) = (world.clock.now().month(), history.now_s());
+    history.turn(id, project, "compute.running", "nano", 3_600, start).await;
+    let other = world.replica(9);
+    let grant = world.grant::<InvoiceRead>(&caller);
+    let all = async || world.cloud.invoices(&grant, None, &Page::default()).await.unwrap();
+
+    let settled = month.end().plus(SETTLED_AFTER);
+    world.clock.advance(settled.since(world.clock.now()) - 1.seconds()).await;
+    world.cloud.close_months().await.unwrap();
+    assert_eq!(all().await.total, 0, "not before an hour has passed");
+    world.clock.advance(1.seconds()).await;
+    let (one, two) = tokio::join!(world.cloud.close_months(), other.close_months());
+    one.unwrap();
+    two.unwrap();
+    let listed = all().await;
+    assert_eq!((listed.total, listed.items.len()), (1, 1));
+    let first = &listed.items[0];
+    let seconds = month.end().secs() - start;
+    assert_eq!((first.number, first.month.as_str(), first.compute_seconds), (1, "2026-01", seconds));
+    let whole = world.cloud.invoice(&grant, first.id).await.unwrap();
+    assert_eq!((whole.lines.len(), whole.lines[0].computes, whole.lines[0].seconds), (1, 1, seconds));
+    assert_eq!(whole.invoice.amount_microunits, seconds, "3,600 an hour");
+    assert_eq!(whole.workspace_name, "mine");
+
+    // Two months that ended while nobody looked, in the second of which nothing was metered.
+    history.stop(id, history.now_s()).await;
+    world.clock.advance(62.days()).await;
+    other.close_months().await.unwrap();
+    world.cloud.close_months().await.unwrap();
+    let listed = all().await;
+    let told: Vec<_> = listed.items.iter().map(|i| (i.number, i.month.as_str(), i.compute_seconds)).collect();
+    assert_eq!(told, [(2, "2026-02", 3_600), (1, "2026-01", seconds)]);
+    let again = world.cloud.invoice(&grant, listed.items[1].id).await.unwrap();
+    assert_eq!(json(&again), json(&whole));
+
+    while !world.database.store().numbers_at_once() && world.cloud.sequence_some().await.unwrap() > 0 {}
+    let filter = nephos_store::event::Filter { kind: Some("invoice.created".to_owned()), ..Default::default() };
+    let told = world.cloud.events(&world.grant::<EventRead>(&caller), filter, &Page::default()).await.unwrap();
+    assert_eq!(told.total, 2);
+    assert!(told.items.iter().all(|event| !event.data.contains("amount")), "not everybody who reads events sees money");
+    let letters = world.database.store().mails(10).await.unwrap();
+    assert_eq!(letters.iter().filter(|letter| letter.kind == "invoice").count(), 2);
 }
 
 /// Sixty changes at random; answers for how many seconds something ran, counted without the ledger.

@@ -322,6 +322,8 @@ fn cli(id: &str) -> Option<&'static str> {
         "delivery.list" => "nephos webhooks deliveries \"$WEBHOOK_ID\"",
         "delivery.retry" => "nephos webhooks retry \"$DELIVERY_ID\"",
         "usage.get" => "nephos usage",
+        "invoice.list" => "nephos invoices list",
+        "invoice.get" => "nephos invoices get \"$INVOICE_ID\"",
         "audit_log.list" => "nephos audit list",
         "image.list" => "nephos images",
         "size.list" => "nephos sizes",

@@ -7,6 +7,7 @@ mod environment;
 mod event;
 mod image;
 mod invitation;
+mod invoice;
 mod member;
 mod openapi;
 mod operation;
@@ -42,6 +43,7 @@ pub const TABLES: &[&[Endpoint]] = &[
     workspace::OPERATIONS,
     member::OPERATIONS,
     invitation::OPERATIONS,
+    invoice::OPERATIONS,
     usage::OPERATIONS,
     audit_log::OPERATIONS,
     status::OPERATIONS,

@@ -15,6 +15,8 @@ pub const LINES: &str = "application/x-ndjson";
 
 /// The media type of a table, a line a row.
 pub const CSV: &str = "text/csv";
+/// Pages for people.
+pub const HTML: &str = "text/html";
 
 /// What a handler answers when it does not refuse.
 #[derive(Debug)]

@@ -107,6 +107,9 @@ pub enum Command {
     Webhooks(api::Webhooks),
     /// Requests and compute time of a month.
     Usage(api::Usage),
+    /// Invoices: what closed months came to.
+    #[command(subcommand)]
+    Invoices(api::Invoices),
     /// Whom the API key belongs to and what it may do.
     Me(api::Me),
     /// Budgets and quotas of the plan, and what is left of them.

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod command;
+pub mod invoice;
 mod operation;
 mod people;
 mod resolve;

@@ -63,6 +63,10 @@ purged! {
     PURGE_METERS LEFT_METERS = "meters" ("resource_id");
     /// Removes some rows of `ledger`.
     PURGE_LEDGER LEFT_LEDGER = "ledger" ("resource_id, entry_id");
+    /// Removes some rows of `invoices`.
+    PURGE_INVOICES LEFT_INVOICES = "invoices" ("id");
+    /// Removes some rows of `invoice_closings`.
+    PURGE_INVOICE_CLOSINGS LEFT_INVOICE_CLOSINGS = "invoice_closings" ("tenant");
     /// Removes some rows of `request_counts`.
     PURGE_REQUEST_COUNTS LEFT_REQUEST_COUNTS = "request_counts" ("day, project_id, key_id, surface");
     /// Removes some rows of `idempotency`.

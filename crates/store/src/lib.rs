@@ -49,6 +49,7 @@ pub mod idempotency;
 pub mod image;
 pub mod install;
 pub mod invitation;
+pub mod invoice;
 mod list;
 pub mod mail;
 pub mod member;

@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod duration;
 pub mod entropy;
+mod invoice;
 mod keys;
 mod mailbox;
 pub mod receiver;

@@ -8,8 +8,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::view::{
-    ApiKeyView, ComputeView, DeliveryView, DeprecationView, EnvironmentView, InvitationView, MemberView, OperationView,
-    ProjectView, SandboxClockView, SandboxView, SshKeyView, VersionView, WebhookView, WorkspaceView,
+    ApiKeyView, ComputeView, DeliveryView, DeprecationView, EnvironmentView, InvitationView, InvoiceNoticeView,
+    MemberView, OperationView, ProjectView, SandboxClockView, SandboxView, SshKeyView, VersionView, WebhookView,
+    WorkspaceView,
 };
 
 /// One type of event.
@@ -101,6 +102,7 @@ pub const TYPES: &[EventType] = &[
     told::<WebhookView>("webhook.deleted", "A webhook was deleted."),
     told::<DeliveryView>("delivery.retried", "Somebody asked for a delivery to be tried again."),
     told::<DeliveryView>("delivery.exhausted", "A delivery was tried for 24 hours, and is not tried any more."),
+    told::<InvoiceNoticeView>("invoice.created", "A month was closed and has an invoice."),
     told::<DeprecationView>(
         "api.operation_deprecated",
         "An operation of the API is deprecated; told once to each workspace.",

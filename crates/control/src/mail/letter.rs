@@ -6,7 +6,7 @@
 
 use askama::Template;
 use nephos_model::Timestamp;
-use nephos_model::id::{DeliveryId, WebhookId};
+use nephos_model::id::{DeliveryId, InvoiceId, WebhookId, WorkspaceId};
 use nephos_model::role::Role;
 use nephos_model::webhook::Reason;
 
@@ -79,6 +79,23 @@ pub enum Letter {
         /// What went wrong in the last try.
         error: Option<String>,
     },
+    /// A month of a workspace was closed.
+    Invoice {
+        /// The workspace's name.
+        workspace: String,
+        /// The workspace.
+        workspace_id: WorkspaceId,
+        /// The invoice.
+        id: InvoiceId,
+        /// Its number in the workspace.
+        number: i64,
+        /// Its month, `YYYY-MM`.
+        month: String,
+        /// What it comes to, as a decimal number.
+        amount: String,
+        /// The currency.
+        currency: String,
+    },
     /// A version of the API appeared.
     VersionReleased {
         /// The version's base URL.
@@ -145,6 +162,7 @@ impl Letter {
             Self::KeyExpiring { .. } => "key_expiring",
             Self::WebhookDisabled { .. } => "webhook_disabled",
             Self::DeliveryExhausted { .. } => "delivery_exhausted",
+            Self::Invoice { .. } => "invoice",
             Self::VersionReleased { .. } => "version_released",
             Self::Deprecated(_) => "deprecated",
             Self::StillCalled { .. } => "still_called",
@@ -159,6 +177,7 @@ impl Letter {
             | Self::KeyExpiring { expires_at, .. } => Some(*expires_at),
             Self::WebhookDisabled { .. }
             | Self::DeliveryExhausted { .. }
+            | Self::Invoice { .. }
             | Self::VersionReleased { .. }
             | Self::Deprecated(_)
             | Self::StillCalled { .. } => None,
@@ -239,6 +258,20 @@ impl Letter {
                         .to_owned(),
                 ],
                 link: Some(Link { label: "How to see and retry them", url: format!("{origin}/docs/guides/webhooks") }),
+            },
+            Self::Invoice { workspace, workspace_id, id, number, month, amount, currency } => Parts {
+                subject: format!("Invoice {number} of the workspace {}, {month}", quoted(workspace)),
+                paragraphs: vec![
+                    format!(
+                        "The month {month} of the workspace {} is closed. Invoice {number} comes to {amount} {currency}.",
+                        quoted(workspace)
+                    ),
+                    format!("Its id is {id}. It does not change any more."),
+                ],
+                link: Some(Link {
+                    label: "See and print it",
+                    url: format!("{origin}/console/{workspace_id}/invoices/{id}"),
+                }),
             },
             Self::VersionReleased { version } => Parts {
                 subject: format!("A new version of the API: {version}"),

@@ -28,6 +28,10 @@ pub(crate) struct Kind {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Line<'a> {
     pub kind: &'a Kind,
+    /// Of which resource.
+    pub resource: &'a str,
+    /// In millionths of the currency.
+    pub microunits_per_hour: i64,
     /// Days since 1970.
     pub day: i64,
     pub seconds: i64,
@@ -111,7 +115,7 @@ impl<'a> Metered<'a> {
         for (sorted, (_, number)) in kinds.iter().enumerate() {
             place[*number] = sorted;
         }
-        for ((_, price), days) in &self.seconds {
+        for ((resource, price), days) in &self.seconds {
             let mut days: Vec<(i64, usize, i64)> =
                 days.iter().map(|((day, kind), seconds)| (*day, place[*kind], *seconds)).collect();
             days.sort_unstable();
@@ -121,7 +125,7 @@ impl<'a> Metered<'a> {
                     let amount = amount(before + seconds, *price) - amount(before, *price);
                     before += seconds;
                     let kind = kinds[*kind].0;
-                    show(&Line { kind, day: *day, seconds: *seconds, amount });
+                    show(&Line { kind, resource, microunits_per_hour: *price, day: *day, seconds: *seconds, amount });
                 }
             }
         }

@@ -6,6 +6,7 @@ mod audit;
 mod compute;
 mod deprecation;
 mod identity;
+mod invoice;
 mod operation;
 mod project;
 mod sandbox;
@@ -20,6 +21,7 @@ pub use identity::{
     InvitationWithTokenView, LimitsView, MeView, MemberView, ProjectUsageView, QuotaView, TokenView, UsageGroupView,
     UsageView, WorkspaceView,
 };
+pub use invoice::{InvoiceLineView, InvoiceNoticeView, InvoiceView, InvoiceWithLinesView};
 pub use operation::{ActorView, ErrorView, EventView, OperationView, StepView};
 pub use project::{EnvironmentView, ProjectView};
 pub use sandbox::{SandboxClockView, SandboxView};

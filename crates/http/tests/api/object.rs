@@ -23,6 +23,14 @@ async fn webhook(api: &Api) -> String {
     }
 }
 
+/// The id of an invoice: something ran in the default project until its month was over.
+async fn invoice(api: &Api) -> String {
+    let project = api.get("/v1/projects").await.json()["data"][0]["id"].as_str().unwrap().parse().unwrap();
+    let tenant = api.world.caller_of(&api.key("owner")).await.tenant;
+    api.world.bill(tenant, project).await;
+    api.get("/v1/invoices").await.json()["data"][0]["id"].as_str().unwrap().to_owned()
+}
+
 /// The path of an operation on something that the workspace has.
 pub async fn path(api: &Api, endpoint: &Endpoint) -> String {
     if !endpoint.path.contains("{id}") {
@@ -55,6 +63,10 @@ pub async fn path(api: &Api, endpoint: &Endpoint) -> String {
         "invitations" => match found("/v1/invitations").await {
             Some(id) => id,
             None => api.make("/v1/invitations", example("invitation.create")).await,
+        },
+        "invoices" => match found("/v1/invoices").await {
+            Some(id) => id,
+            None => invoice(api).await,
         },
         "webhooks" => webhook(api).await,
         "deliveries" => {

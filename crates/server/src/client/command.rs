@@ -548,6 +548,7 @@ pub enum Catalogue {
     Get(One),
 }
 
+pub use super::invoice::Invoices;
 pub use super::webhook::{Events, Webhooks};
 
 /// Rows of the audit log.

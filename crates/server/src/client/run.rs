@@ -56,6 +56,7 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Events(a) => session.events(*a),
         Command::Webhooks(c) => session.webhooks(c),
         Command::Usage(a) => session.usage(&a),
+        Command::Invoices(c) => session.invoices(c),
         Command::Limits(a) => session.limits(&a.server),
         Command::Sandbox(c) => session.sandbox(c),
         Command::Me(a) => {

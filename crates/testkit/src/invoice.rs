@@ -1,0 +1,33 @@
+//! Something to be billed.
+
+use nephos_control::invoice::SETTLED_AFTER;
+use nephos_model::Clock as _;
+use nephos_model::id::{EnvironmentId, Id as _, ProjectId};
+use nephos_model::tenant::TenantId;
+use nephos_store::Batch;
+use nephos_store::meter::{Meter, turn};
+
+use crate::World;
+
+impl World {
+    /// Something runs in a project, and a process whose clock stands in the next month closes this one.
+    ///
+    /// # Panics
+    /// When the rows can't be written.
+    pub async fn bill(&self, tenant: TenantId, project: ProjectId) {
+        let meter = Meter {
+            resource_id: self.cloud.id(),
+            project_id: project,
+            environment_id: EnvironmentId::from_raw(project.raw()),
+            item: "compute.running",
+            size: "nano",
+            region: "local",
+            microunits_per_hour: 3_000,
+        };
+        let now = self.clock.now();
+        let rows: Batch = turn(tenant, &meter, now.secs(), "v1").into_iter().collect();
+        self.database.store().write(rows).await.expect("the meter's rows");
+        let later = self.replica_at(77, now.month().end().plus(SETTLED_AFTER));
+        later.close_months().await.expect("the month is closed");
+    }
+}
