@@ -188,7 +188,7 @@ async function journey() {
   await look("sandbox after its reset");
 
   // All of it as others see it.
-  const pages = ["", "/computes", "/computes/new", "/projects", "/ssh-keys", "/keys", "/webhooks", "/team", "/usage", "/events", "/audit", "/sandbox/sandbox"];
+  const pages = ["", "/invoices", "/computes", "/computes/new", "/projects", "/ssh-keys", "/keys", "/webhooks", "/team", "/usage", "/events", "/audit", "/sandbox/sandbox"];
   for (const one of [...pages.map((one) => base + one), "/console/account"]) {
     await owner.goto(origin + one);
     await browser.lookAgain(owner, `all ${one.slice(base.length) || one}`);

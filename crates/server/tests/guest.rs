@@ -48,7 +48,7 @@ impl Cloud {
     /// With more disk promised than there may be free: the guests here fill nearly nothing of theirs, and a machine that runs
     /// tests can be short of it.
     fn serve(&self) -> Server {
-        self.place.serve(&["--driver", "qemu", "--disk-overcommit-percent", "1000"])
+        self.place.serve_with(&["--driver", "qemu"], &[("NEPHOS_DISK_OVERCOMMIT_PERCENT", "1000")])
     }
 
     fn public_key(&self) -> String {

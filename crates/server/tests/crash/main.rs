@@ -36,8 +36,8 @@ const REQUESTS_LAST: u64 = 100;
 const LEASE_MAX: Duration = Duration::from_secs(5 * 60);
 
 #[test]
-fn twenty_kills_on_sqlite() {
-    survive(20, None);
+fn fifty_kills_on_sqlite() {
+    survive(50, None);
 }
 
 #[test]
