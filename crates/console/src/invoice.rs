@@ -17,7 +17,7 @@ struct Invoices<'a> {
 
 #[derive(Template)]
 #[template(path = "invoice.html")]
-struct Invoice<'a> {
+struct Printed<'a> {
     /// Of the assets; without, the page holds its style itself.
     edition: Option<&'a str>,
     style: &'static str,
@@ -25,16 +25,16 @@ struct Invoice<'a> {
     invoice: Thing,
 }
 
-impl Invoice<'_> {
-    fn of(invoice: Thing, edition: Option<&str>) -> Invoice<'_> {
-        Invoice { edition, style: include_str!("../assets/invoice.css"), lines: invoice.all("lines"), invoice }
+impl Printed<'_> {
+    fn of(invoice: Thing, edition: Option<&str>) -> Printed<'_> {
+        Printed { edition, style: include_str!("../assets/invoice.css"), lines: invoice.all("lines"), invoice }
     }
 }
 
 /// An invoice, as the API shows it, as a document that needs nothing beside itself.
 pub fn invoice_document(invoice: &Value) -> String {
     // The template writes to a string, which does not fail.
-    Invoice::of(Thing(invoice.clone()), None).render().unwrap_or_default()
+    Printed::of(Thing(invoice.clone()), None).render().unwrap_or_default()
 }
 
 /// Every invoice of the workspace.
@@ -48,7 +48,7 @@ pub(crate) async fn list(visit: &Visit<'_>, api: &dyn Api) -> Page {
 /// One invoice.
 pub(crate) async fn detail(visit: &Visit<'_>, api: &dyn Api, id: &str) -> Page {
     match api.call("GET", format!("/invoices/{}", segment(id)), None, None).await.thing() {
-        Ok(invoice) => Page::html(200, &Invoice::of(invoice, Some(asset::EDITION.as_str()))),
+        Ok(invoice) => Page::html(200, &Printed::of(invoice, Some(asset::EDITION.as_str()))),
         Err(problem) => refused(visit, "invoices", problem),
     }
 }

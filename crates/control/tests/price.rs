@@ -182,7 +182,7 @@ async fn a_month_is_closed_once(engine: Engine) {
     let all = async || world.cloud.invoices(&grant, None, &Page::default()).await.unwrap();
 
     let settled = month.end().plus(SETTLED_AFTER);
-    world.clock.advance(settled.since(world.clock.now()) - 1.seconds()).await;
+    world.clock.advance(settled.minus(1.seconds()).since(world.clock.now())).await;
     world.cloud.close_months().await.unwrap();
     assert_eq!(all().await.total, 0, "not before an hour has passed");
     world.clock.advance(1.seconds()).await;
