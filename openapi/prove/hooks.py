@@ -105,6 +105,8 @@ def completed(case, body):
                 body[key] = None
         if "since" in body:
             body["since"] = f"{now() - 60 * EACH_SECOND:%Y-%m-%dT%H:%M:%SZ}"
+    elif call == ("POST", "/budget-alerts") and body.get("project_id") is not None:
+        body["project_id"] = None
     elif call == ("POST", "/computes/{id}/resize") and "size" in body:
         body["size"] = listed(case, "/sizes")[-1]["name"]
     elif call == ("POST", "/computes/{id}/rebuild") and body.get("image") is not None:

@@ -82,6 +82,7 @@ impl Cloud {
         tasks.spawn(self.clone().purge_epochs());
         tasks.spawn(self.clone().keep_mailing());
         tasks.spawn(self.clone().keep_invoicing());
+        tasks.spawn(self.clone().keep_watching_budgets());
         let mut heard: Vec<&str> = Vec::new();
         for (region, driver) in self.regions() {
             // Regions may share a driver; it is heard once.

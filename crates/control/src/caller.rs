@@ -200,6 +200,10 @@ permissions! {
     AuditLogRead = read AuditLog, Admin, Whole;
     /// See invoices.
     InvoiceRead = read Invoice, Owner, Whole;
+    /// See budget alerts.
+    BudgetAlertRead = read BudgetAlert, Owner, Whole;
+    /// Make, change and delete budget alerts.
+    BudgetAlertWrite = write BudgetAlert, Owner, Whole;
     /// See budgets and quotas.
     LimitRead = read Limit, Member;
     /// Read the sandbox's clock.

@@ -1,5 +1,6 @@
 //! What the store says, as a [`Fault`].
 
+use nephos_model::budget_alert::ALERTS_MAX;
 use nephos_model::fault::{Code, Detail};
 use nephos_model::{Fault, fault};
 use nephos_store::StoreError;
@@ -78,6 +79,10 @@ pub(crate) fn missed(miss: nephos_store::Miss) -> Option<Fault> {
         s::counter::QUOTA => quota_exceeded(Vec::new()),
         s::environment::FULL => {
             let message = format!("A project has at most {ENVIRONMENTS_MAX} environments, and this one has as many.");
+            quota_exceeded(vec![Detail::new("quota_exceeded", message)])
+        }
+        s::budget_alert::FULL => {
+            let message = format!("A workspace has at most {ALERTS_MAX} budget alerts, and this one has as many.");
             quota_exceeded(vec![Detail::new("quota_exceeded", message)])
         }
         s::capacity::FULL => Fault::new(

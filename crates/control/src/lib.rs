@@ -10,6 +10,7 @@ pub mod audit_log;
 pub mod auth;
 pub mod background;
 pub mod budget;
+pub mod budget_alert;
 pub mod caller;
 pub mod compute;
 pub mod courier;

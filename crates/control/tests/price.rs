@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nephos_control::caller::{Caller, EventRead, InvoiceRead, UsageRead};
+use nephos_control::budget_alert::{BudgetAlertChange, NewBudgetAlert};
+use nephos_control::caller::{BudgetAlertRead, BudgetAlertWrite, Caller, EventRead, InvoiceRead, UsageRead};
 use nephos_control::invoice::SETTLED_AFTER;
+use nephos_control::plan::CommitError;
 use nephos_control::price::NewPrices;
 use nephos_control::usage::GroupBy;
 use nephos_control::view::{InvoiceLineView, UsageGroupView, UsageView, json};
@@ -33,6 +35,7 @@ on_both! {
     a_new_price_is_valid_from_its_second_and_changes_nothing_before
     any_history_sums_to_the_same_however_it_is_cut
     a_month_is_closed_once
+    a_budget_tells_each_threshold_once_a_month
 }
 
 /// A history of changes, metered as the reconciler meters them.
@@ -256,4 +259,68 @@ async fn live_through(world: &World, caller: &Arc<Caller>, entropy: &SeededEntro
     }
     let now_s = history.now_s();
     ran + known.values().filter(|(_, runs)| *runs).map(|(since, _)| (now_s - since).max(0)).sum::<i64>()
+}
+
+async fn a_budget_tells_each_threshold_once_a_month(engine: Engine) {
+    let world = World::new(engine).await;
+    let made = world.workspace("mine", "standard").await;
+    let caller = world.caller_of(&made.live_key).await;
+    let (read, write) = (world.grant::<BudgetAlertRead>(&caller), world.grant::<BudgetAlertWrite>(&caller));
+    let new = |name: &str, project_id| NewBudgetAlert {
+        name: name.parse().unwrap(),
+        project_id,
+        amount_microunits: 10_000,
+        thresholds_percent: vec![100, 50],
+    };
+    let plan = world.cloud.create_budget_alert(&write, new("all", None)).await.unwrap();
+    let all = world.cloud.commit(plan, None).await.unwrap().alert.id;
+    let unknown = world.cloud.create_budget_alert(&write, new("none", Some(world.cloud.id()))).await.unwrap_err();
+    assert_eq!((unknown.code, unknown.details[0].code), (Code::BadRequest, "unknown_project"));
+    let reached = async || world.cloud.budget_alert(&read, all).await.unwrap().reached;
+
+    // A millionth each second.
+    let mut history = History { world: &world, caller: &caller, entry: 0 };
+    let (id, project, start) = (world.cloud.id(), world.cloud.id(), history.now_s());
+    history.turn(id, project, "compute.running", "nano", 3_600, start).await;
+    let other = world.replica(9);
+    let watch = async |seconds: u64| {
+        world.clock.advance(Duration::from_secs(seconds)).await;
+        let (one, two) = tokio::join!(world.cloud.watch_budgets(), other.watch_budgets());
+        one.unwrap();
+        two.unwrap();
+    };
+    watch(4_999).await;
+    assert_eq!(reached().await, [0_i64; 0]);
+    watch(1).await;
+    assert_eq!(reached().await, [50]);
+    watch(20_000).await;
+    watch(300).await;
+    assert_eq!(reached().await, [50, 100]);
+    // A larger budget tells nothing again, and what another month costs is told anew.
+    let before = world.cloud.budget_alert_to_change(&write, all).await.unwrap();
+    let asked = BudgetAlertChange { amount_microunits: Some(20_000), ..BudgetAlertChange::default() };
+    world.cloud.commit(world.cloud.update_budget_alert(&write, &before, asked), None).await.unwrap();
+    watch(300).await;
+    let next = world.clock.now().month().end().since(world.clock.now());
+    watch(next.as_secs() + 10_000).await;
+    assert_eq!(reached().await, [50]);
+
+    while !world.database.store().numbers_at_once() && world.cloud.sequence_some().await.unwrap() > 0 {}
+    let filter = nephos_store::event::Filter { kind: Some("budget_alert.reached".to_owned()), ..Default::default() };
+    let told = world.cloud.events(&world.grant::<EventRead>(&caller), filter, &Page::default()).await.unwrap();
+    assert_eq!(told.total, 3);
+    assert!(told.items.iter().all(|event| !event.data.contains("amount")), "not everybody who reads events sees money");
+    let letters = world.database.store().mails(10).await.unwrap();
+    assert_eq!(letters.iter().filter(|letter| letter.kind == "budget_reached").count(), 3);
+
+    for number in 1..20 {
+        let plan = world.cloud.create_budget_alert(&write, new(&format!("number {number}"), None)).await.unwrap();
+        world.cloud.commit(plan, None).await.unwrap();
+    }
+    let plan = world.cloud.create_budget_alert(&write, new("one too many", None)).await.unwrap();
+    let refused = world.cloud.commit(plan, None).await.unwrap_err();
+    assert!(matches!(refused, CommitError::Fault(fault) if fault.code == Code::QuotaExceeded));
+    let before = world.cloud.budget_alert_to_change(&write, all).await.unwrap();
+    world.cloud.commit(world.cloud.delete_budget_alert(&write, &before), None).await.unwrap();
+    assert_eq!(world.cloud.budget_alerts(&read, &Page::default()).await.unwrap().total, 19);
 }

@@ -244,6 +244,13 @@ impl Body {
         }
     }
 
+    /// The numbers of a list field; `None` when absent or `null`.
+    pub fn integers(&self, name: &str) -> Option<Vec<i64>> {
+        let Some(Json::Array(items)) = self.get(name) else { return None };
+        let number = |item: &Json| if let Json::Integer(n) = item { Some(*n) } else { None };
+        Some(items.iter().filter_map(number).collect())
+    }
+
     /// The pairs of a labels field; `None` when absent or `null`.
     pub fn labels(&self, name: &str) -> Option<BTreeMap<String, String>> {
         match self.get(name) {

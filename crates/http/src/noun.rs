@@ -2,6 +2,7 @@
 
 mod api_key;
 mod audit_log;
+mod budget_alert;
 mod compute;
 mod environment;
 mod event;
@@ -31,6 +32,7 @@ const ROLE: Kind = Kind::OneOf(&["owner", "admin", "member"]);
 pub const TABLES: &[&[Endpoint]] = &[
     project::OPERATIONS,
     environment::OPERATIONS,
+    budget_alert::OPERATIONS,
     compute::OPERATIONS,
     image::OPERATIONS,
     region::OPERATIONS,

@@ -249,6 +249,8 @@ ids! {
     WebhookId = "whk";
     /// A delivery of an event to a webhook endpoint.
     DeliveryId = "dlv";
+    /// A budget alert.
+    BudgetAlertId = "bud";
     /// An invoice.
     InvoiceId = "inv";
     /// A row of the audit log.

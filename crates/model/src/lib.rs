@@ -5,6 +5,7 @@
 
 pub mod api_key;
 pub mod audit;
+pub mod budget_alert;
 pub mod clock;
 pub mod compute;
 pub mod email;

@@ -24,7 +24,7 @@ nouns! {
     Image = "image", Size = "size", Region = "region", SshKey = "ssh_key", Firewall = "firewall", Operation = "operation",
     Event = "event", Webhook = "webhook", Usage = "usage", Invoice = "invoice", Telemetry = "telemetry", Status = "status",
     ApiKey = "api_key", Member = "member", Workspace = "workspace", AuditLog = "audit_log", Limit = "limit", Sandbox = "sandbox",
-    Invitation = "invitation",
+    Invitation = "invitation", BudgetAlert = "budget_alert",
 }
 
 /// Reading or changing.

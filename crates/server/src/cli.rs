@@ -110,6 +110,9 @@ pub enum Command {
     /// Invoices: what closed months came to.
     #[command(subcommand)]
     Invoices(api::Invoices),
+    /// Budget alerts: who hears when a month costs much.
+    #[command(subcommand)]
+    BudgetAlerts(api::BudgetAlerts),
     /// Whom the API key belongs to and what it may do.
     Me(api::Me),
     /// Budgets and quotas of the plan, and what is left of them.

@@ -2,8 +2,8 @@
 
 use nephos_model::Timestamp;
 use nephos_model::id::{
-    AuditId, ComputeId, DeliveryId, EnvironmentId, EventId, Id, ImageId, IncidentId, InvitationId, InvoiceId, KeyId,
-    MemberId, OperationId, ProjectId, SessionId, SshKeyId, UserId, WebhookId, WorkspaceId,
+    AuditId, BudgetAlertId, ComputeId, DeliveryId, EnvironmentId, EventId, Id, ImageId, IncidentId, InvitationId,
+    InvoiceId, KeyId, MemberId, OperationId, ProjectId, SessionId, SshKeyId, UserId, WebhookId, WorkspaceId,
 };
 use nephos_model::tenant::TenantId;
 
@@ -19,6 +19,7 @@ macro_rules! ids {
 }
 ids!(
     AuditId,
+    BudgetAlertId,
     InvoiceId,
     ComputeId,
     DeliveryId,

@@ -63,6 +63,10 @@ purged! {
     PURGE_METERS LEFT_METERS = "meters" ("resource_id");
     /// Removes some rows of `ledger`.
     PURGE_LEDGER LEFT_LEDGER = "ledger" ("resource_id, entry_id");
+    /// Removes some rows of `budget_alerts`.
+    PURGE_BUDGET_ALERTS LEFT_BUDGET_ALERTS = "budget_alerts" ("id");
+    /// Removes some rows of `budget_reached`.
+    PURGE_BUDGET_REACHED LEFT_BUDGET_REACHED = "budget_reached" ("alert_id, month, threshold_percent");
     /// Removes some rows of `invoices`.
     PURGE_INVOICES LEFT_INVOICES = "invoices" ("id");
     /// Removes some rows of `invoice_closings`.

@@ -34,6 +34,7 @@ pub mod audit;
 pub mod audit_log;
 mod batch;
 pub mod budget;
+pub mod budget_alert;
 pub mod capacity;
 pub mod compute;
 mod convert;

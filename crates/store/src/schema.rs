@@ -12,4 +12,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 6, name: "webhooks", sql: include_str!("../migrations/0006_webhooks.sql") },
     Migration { version: 7, name: "prices", sql: include_str!("../migrations/0007_prices.sql") },
     Migration { version: 8, name: "invoices", sql: include_str!("../migrations/0008_invoices.sql") },
+    Migration { version: 9, name: "budget_alerts", sql: include_str!("../migrations/0009_budget_alerts.sql") },
 ];

@@ -25,7 +25,7 @@ use nephos_store::{Batch, Engine, MIGRATIONS};
 use crate::{Mailbox, SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
-const IDLE_TASKS: usize = 13;
+const IDLE_TASKS: usize = 14;
 /// The master key of every world.
 const MASTER_KEY: MasterKey = MasterKey::new([7; 32]);
 /// Real time that looks at computes may take.

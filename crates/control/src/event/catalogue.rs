@@ -8,9 +8,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::view::{
-    ApiKeyView, ComputeView, DeliveryView, DeprecationView, EnvironmentView, InvitationView, InvoiceNoticeView,
-    MemberView, OperationView, ProjectView, SandboxClockView, SandboxView, SshKeyView, VersionView, WebhookView,
-    WorkspaceView,
+    ApiKeyView, BudgetNoticeView, ComputeView, DeliveryView, DeprecationView, EnvironmentView, InvitationView,
+    InvoiceNoticeView, MemberView, OperationView, ProjectView, SandboxClockView, SandboxView, SshKeyView, VersionView,
+    WebhookView, WorkspaceView,
 };
 
 /// One type of event.
@@ -102,6 +102,10 @@ pub const TYPES: &[EventType] = &[
     told::<WebhookView>("webhook.deleted", "A webhook was deleted."),
     told::<DeliveryView>("delivery.retried", "Somebody asked for a delivery to be tried again."),
     told::<DeliveryView>("delivery.exhausted", "A delivery was tried for 24 hours, and is not tried any more."),
+    told::<BudgetNoticeView>("budget_alert.created", "A budget alert was made."),
+    told::<BudgetNoticeView>("budget_alert.updated", "A budget alert has another name, budget or other thresholds."),
+    told::<BudgetNoticeView>("budget_alert.deleted", "A budget alert was deleted."),
+    told::<BudgetNoticeView>("budget_alert.reached", "A threshold of a budget is reached; told once a month."),
     told::<InvoiceNoticeView>("invoice.created", "A month was closed and has an invoice."),
     told::<DeprecationView>(
         "api.operation_deprecated",

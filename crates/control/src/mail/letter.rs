@@ -79,6 +79,25 @@ pub enum Letter {
         /// What went wrong in the last try.
         error: Option<String>,
     },
+    /// A threshold of a budget is reached.
+    BudgetReached {
+        /// The workspace's name.
+        workspace: String,
+        /// The workspace.
+        workspace_id: WorkspaceId,
+        /// The alert's name.
+        name: String,
+        /// The threshold.
+        percent: i64,
+        /// The month, `YYYY-MM`.
+        month: String,
+        /// What is spent, as a decimal number.
+        spent: String,
+        /// The budget, as a decimal number.
+        budget: String,
+        /// The currency.
+        currency: String,
+    },
     /// A month of a workspace was closed.
     Invoice {
         /// The workspace's name.
@@ -162,6 +181,7 @@ impl Letter {
             Self::KeyExpiring { .. } => "key_expiring",
             Self::WebhookDisabled { .. } => "webhook_disabled",
             Self::DeliveryExhausted { .. } => "delivery_exhausted",
+            Self::BudgetReached { .. } => "budget_reached",
             Self::Invoice { .. } => "invoice",
             Self::VersionReleased { .. } => "version_released",
             Self::Deprecated(_) => "deprecated",
@@ -177,6 +197,7 @@ impl Letter {
             | Self::KeyExpiring { expires_at, .. } => Some(*expires_at),
             Self::WebhookDisabled { .. }
             | Self::DeliveryExhausted { .. }
+            | Self::BudgetReached { .. }
             | Self::Invoice { .. }
             | Self::VersionReleased { .. }
             | Self::Deprecated(_)
@@ -258,6 +279,19 @@ impl Letter {
                         .to_owned(),
                 ],
                 link: Some(Link { label: "How to see and retry them", url: format!("{origin}/docs/guides/webhooks") }),
+            },
+            Self::BudgetReached { workspace, workspace_id, name, percent, month, spent, budget, currency } => Parts {
+                subject: format!("{percent} % of the budget {} is spent", quoted(name)),
+                paragraphs: vec![
+                    format!(
+                        "The workspace {} has spent {spent} of {budget} {currency} of the budget {} in {month}: {percent} % are \
+                         reached.",
+                        quoted(workspace),
+                        quoted(name)
+                    ),
+                    "Nothing is stopped. You hear of each threshold once a month.".to_owned(),
+                ],
+                link: Some(Link { label: "What it is spent on", url: format!("{origin}/console/{workspace_id}/usage") }),
             },
             Self::Invoice { workspace, workspace_id, id, number, month, amount, currency } => Parts {
                 subject: format!("Invoice {number} of the workspace {}, {month}", quoted(workspace)),

@@ -3,6 +3,7 @@
 //! Fields are `snake_case`; every one is always present, `null` when without value. Times are RFC 3339 in whole seconds.
 
 mod audit;
+mod budget_alert;
 mod compute;
 mod deprecation;
 mod identity;
@@ -14,6 +15,7 @@ mod status;
 mod webhook;
 
 pub use audit::{AuditEntryView, hex};
+pub use budget_alert::{BudgetAlertView, BudgetNoticeView};
 pub use compute::{AddressView, ComputeView, ImageView, RegionView, SizeView, SshKeyView};
 pub use deprecation::{DeprecatedCallView, DeprecationView, VersionView};
 pub use identity::{

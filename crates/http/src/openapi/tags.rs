@@ -10,6 +10,7 @@ const NOUNS: &[(&str, &str)] = &[
     ("api", "Versions of this API, and what is deprecated in them."),
     ("api_key", "Credentials of programs, each no more powerful than the member it belongs to."),
     ("audit_log", "Who did what, in a chain that shows when something was taken out."),
+    ("budget_alert", "Budgets of a month, and telling how much of them is spent."),
     ("compute", "Virtual machines."),
     ("delivery", "Attempts to tell an endpoint of an event."),
     ("environment", "Deployment contexts of a project, each with a private network of its own."),

@@ -64,6 +64,10 @@ pub async fn path(api: &Api, endpoint: &Endpoint) -> String {
             Some(id) => id,
             None => api.make("/v1/invitations", example("invitation.create")).await,
         },
+        "budget-alerts" => match found("/v1/budget-alerts").await {
+            Some(id) => id,
+            None => api.make("/v1/budget-alerts", example("budget_alert.create")).await,
+        },
         "invoices" => match found("/v1/invoices").await {
             Some(id) => id,
             None => invoice(api).await,

@@ -548,6 +548,7 @@ pub enum Catalogue {
     Get(One),
 }
 
+pub use super::budget_alert::BudgetAlerts;
 pub use super::invoice::Invoices;
 pub use super::webhook::{Events, Webhooks};
 

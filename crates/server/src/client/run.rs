@@ -57,6 +57,7 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Webhooks(c) => session.webhooks(c),
         Command::Usage(a) => session.usage(&a),
         Command::Invoices(c) => session.invoices(c),
+        Command::BudgetAlerts(c) => session.budget_alerts(c),
         Command::Limits(a) => session.limits(&a.server),
         Command::Sandbox(c) => session.sandbox(c),
         Command::Me(a) => {
