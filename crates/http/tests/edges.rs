@@ -60,7 +60,7 @@ async fn every_operation_refuses_the_same_things_in_the_shape_of_its_surface() {
                 assert_refused(&keyless, base, 401, "unauthorized", &asked);
                 assert!(keyless.header("www-authenticate").starts_with("Bearer"), "{asked}");
             }
-            let answer = send(endpoint.method, &[OWNER, ("accept", "text/html")], "").await;
+            let answer = send(endpoint.method, &[OWNER, ("accept", "image/png")], "").await;
             assert_refused(&answer, base, 406, "not_acceptable", &asked);
             let answer = send(endpoint.method, &[OWNER, ("x-long", &long)], "").await;
             assert_refused(&answer, base, 431, "headers_too_large", &asked);
