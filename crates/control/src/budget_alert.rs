@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use nephos_model::budget_alert::BudgetAlert;
-use nephos_model::event::Actor;
 use nephos_model::fault::Detail;
-use nephos_model::id::{BudgetAlertId, Id as _, ProjectId, RequestId};
+use nephos_model::id::{BudgetAlertId, ProjectId};
 use nephos_model::name::Title;
 use nephos_model::page::{Listed, Page};
 use nephos_model::tenant::TenantId;
@@ -209,10 +208,11 @@ impl Cloud {
             let Some(last) = some.last() else { return Ok(()) };
             after = last.tenant;
             for watched in &some {
-                match self.watch_budgets_of(watched).await {
-                    // Another process told it.
-                    Err(error) if error.missed() == Some(TOLD) => {}
-                    done => done?,
+                // One workspace's trouble keeps no other from its alerts; that another process told it is none.
+                if let Err(error) = self.watch_budgets_of(watched).await
+                    && error.missed() != Some(TOLD)
+                {
+                    warn!(workspace = %watched.workspace_id, %error, "its budgets can't be watched now; it is tried again");
                 }
             }
         }
@@ -250,14 +250,7 @@ impl Cloud {
     ) -> Result<(), StoreError> {
         let mut batch: Batch =
             store::budget_alert::reach(of.tenant, alert.id, month, percent, now).into_iter().collect();
-        let author = Author {
-            tenant: of.tenant,
-            actor: Actor::System,
-            member_id: None,
-            address: None,
-            client_request_id: None,
-            request_id: self.id::<RequestId>().raw().to_uuid(),
-        };
+        let author = Author::system(of.tenant, self.id());
         let notice = BudgetNoticeView::of(alert, Some((percent, month)));
         let reached =
             Change { after: Some(json(&notice)), ..change("budget_alert.reached", "budget_alert.reach", alert, 200) };

@@ -199,14 +199,7 @@ impl Cloud {
 
     fn expire_invitation(&self, batch: &mut Batch, workspace: WorkspaceId, live: TenantId, invitation: &Invitation) {
         batch.extend(store::invitation::delete(workspace, invitation));
-        let author = Author {
-            tenant: live,
-            actor: Actor::System,
-            member_id: None,
-            address: None,
-            client_request_id: None,
-            request_id: nephos_model::id::Id::raw(self.id::<nephos_model::id::RequestId>()).to_uuid(),
-        };
+        let author = Author::system(live, self.id());
         let now = self.clock().now();
         self.tell(batch, &author, now, ended("invitation.expired", "invitation.expire", invitation));
     }

@@ -11,8 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use nephos_model::clock::Month;
-use nephos_model::event::Actor;
-use nephos_model::id::{Id as _, InvoiceId, ProjectId, RequestId};
+use nephos_model::id::{InvoiceId, ProjectId};
 use nephos_model::page::{Listed, Page};
 use nephos_model::tenant::TenantId;
 use nephos_model::{Fault, Timestamp};
@@ -80,10 +79,13 @@ impl Cloud {
             let Some(last) = due.last() else { break };
             after = last.tenant;
             for of in &due {
-                match self.close_months_of(of, until).await {
-                    // Another process closes them, or fails to.
-                    Err(error) if error.missed() == Some(OVERTAKEN) => is_all = false,
-                    done => done?,
+                // One workspace's trouble keeps no other from its invoice.
+                if let Err(error) = self.close_months_of(of, until).await {
+                    is_all = false;
+                    // Unless another process closes them, or fails to.
+                    if error.missed() != Some(OVERTAKEN) {
+                        warn!(workspace = %of.workspace_id, %error, "its months can't be closed now; it is tried again");
+                    }
                 }
             }
         }
@@ -104,14 +106,7 @@ impl Cloud {
             let mut letter = None;
             if let Some((invoice, whole)) = &invoice {
                 batch.extend(store::invoice::insert(of.tenant, invoice, json(whole)));
-                let author = Author {
-                    tenant: of.tenant,
-                    actor: Actor::System,
-                    member_id: None,
-                    address: None,
-                    client_request_id: None,
-                    request_id: self.id::<RequestId>().raw().to_uuid(),
-                };
+                let author = Author::system(of.tenant, self.id());
                 let change = Change {
                     event: "invoice.created",
                     action: "invoice.create",

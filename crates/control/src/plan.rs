@@ -5,7 +5,7 @@ use nephos_model::Fault;
 use nephos_model::Timestamp;
 use nephos_model::event::Actor;
 use nephos_model::fault::Detail;
-use nephos_model::id::{AuditId, EnvironmentId, EventId, Id as _, MemberId, OperationId, ProjectId};
+use nephos_model::id::{AuditId, EnvironmentId, EventId, Id as _, MemberId, OperationId, ProjectId, RequestId};
 use nephos_model::operation::{Kind, Status};
 use nephos_model::price::SizePrice;
 use nephos_model::region::Capacity;
@@ -157,6 +157,18 @@ impl Author {
             actor: caller.actor(),
             member_id: Some(caller.member_id),
             ..Self::somebody(grant.request(), caller.tenant)
+        }
+    }
+
+    /// The system itself, under an id of its own in place of a request's.
+    pub fn system(tenant: TenantId, request: RequestId) -> Self {
+        Self {
+            tenant,
+            actor: Actor::System,
+            member_id: None,
+            address: None,
+            client_request_id: None,
+            request_id: request.raw().to_uuid(),
         }
     }
 
