@@ -16,6 +16,7 @@ use nephos_model::compute::Address;
 use nephos_model::id::{ComputeId, EnvironmentId};
 use nephos_model::image::Image;
 use nephos_model::region::Capacity;
+use nephos_model::telemetry::Counters;
 
 /// Everything a driver needs to build and run one compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,17 @@ pub struct Machine {
     pub has_run: bool,
     /// The time as the machine's tenant has it: a sandbox's clock may be ahead of the wall's.
     pub now: Timestamp,
+}
+
+/// How large a machine is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Virtual processors, 1 or more.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Root disk in GiB.
+    pub disk_gib: u32,
 }
 
 /// What a driver wants to find again; opaque to everybody else, at most 4 KiB.
@@ -208,6 +220,16 @@ pub trait Driver: Send + Sync + fmt::Debug {
 
     /// The last `bytes_max` bytes of the serial console, as the guest wrote them: hostile until escaped.
     async fn console(&self, machine: &Machine, bytes_max: usize) -> Result<Vec<u8>, DriverError>;
+
+    /// What each machine that runs used until now, in no order. One that does not answer in time is left out; simulations
+    /// leave out all, see [`Driver::imagined`].
+    async fn measure(&self) -> Result<Vec<(ComputeId, Counters)>, DriverError>;
+
+    /// What a simulated machine has counted at `at` since it was started at `began_at`; `None` of one that is really run.
+    /// A function of its arguments alone, so that a series is there for any time, without anybody having looked.
+    fn imagined(&self, _id: ComputeId, _shape: Shape, _began_at: Timestamp, _at: Timestamp) -> Option<Counters> {
+        None
+    }
 
     /// Ends when the state of some machine may have changed by itself, and names it.
     async fn changed(&self) -> ComputeId;

@@ -8,6 +8,7 @@
 //! The label `simulate` makes a machine misbehave, see [`Simulate`].
 
 mod face;
+mod load;
 mod script;
 
 use std::time::Duration;
@@ -16,9 +17,10 @@ use async_trait::async_trait;
 use nephos_model::Timestamp;
 use nephos_model::id::ComputeId;
 use nephos_model::region::Capacity;
+use nephos_model::telemetry::Counters;
 
 use self::script::Script;
-use crate::{Availability, Driver, DriverError, Goal, Halt, Host, Machine, Report, Seen, Stop};
+use crate::{Availability, Driver, DriverError, Goal, Halt, Host, Machine, Report, Seen, Shape, Stop};
 
 /// The label that makes a machine misbehave.
 pub const SIMULATE_LABEL: &str = "simulate";
@@ -171,6 +173,14 @@ impl Driver for Simulator {
     async fn console(&self, machine: &Machine, bytes_max: usize) -> Result<Vec<u8>, DriverError> {
         let script = Script::read(machine)?;
         Ok(face::console(machine, script.last_boot(), bytes_max))
+    }
+
+    async fn measure(&self) -> Result<Vec<(ComputeId, Counters)>, DriverError> {
+        Ok(Vec::new())
+    }
+
+    fn imagined(&self, id: ComputeId, shape: Shape, began_at: Timestamp, at: Timestamp) -> Option<Counters> {
+        Some(load::counters(id, shape, began_at, at))
     }
 
     async fn changed(&self) -> ComputeId {

@@ -17,6 +17,7 @@ use nephos_model::clock::Sleep;
 use nephos_model::compute::Address;
 use nephos_model::id::{ComputeId, EnvironmentId, Id, ImageId, Raw};
 use nephos_model::image::{Boot, Image};
+use nephos_model::telemetry::{Counters, Reading};
 use nephos_model::{Clock, Entropy, Timestamp};
 
 /// Seconds for a guest on a busy machine to reach a state.
@@ -548,4 +549,68 @@ async fn images_that_could_hurt_are_refused() {
     let refused = world.driver.converge(&machine, Goal::Running { boot: 1 }).await.unwrap_err();
     assert!(matches!(&refused, DriverError::Refused(why) if why.contains("nephos image add")), "{refused}");
     world.assert_nothing_left();
+}
+
+/// What a machine used is counted outside of it: work in the guest shows in every number, over a restart of the server too.
+async fn what_machines_use_is_counted(network: Network) {
+    let mut world = World::with(|options| options.network = network).await;
+    let (web, other) = (world.machine("web-1", world.environment), world.machine("web-2", world.environment));
+    assert_eq!(world.driver.measure().await.unwrap(), []);
+    let ((at, key), (near, _)) = tokio::join!(world.run(&web, 1), world.run(&other, 1));
+    world.says(&at, &key, "true").await;
+    let of = |measured: &[(ComputeId, Counters)], id: ComputeId| {
+        measured.iter().find(|(other, _)| *other == id).map(|(_, counters)| *counters).unwrap()
+    };
+    let measured = world.driver.measure().await.unwrap();
+    assert_eq!(measured.len(), 2);
+    let before = of(&measured, web.id);
+    assert!(before.cpu_ms > 0 && before.age_ms > 0, "it has booted: {before:?}");
+    assert!((16 << 20..1 << 30).contains(&before.memory_bytes), "{before:?}");
+    assert!(before.disk_reads > 0 && before.disk_bytes > 0, "{before:?}");
+    assert!(before.network.is_some_and(|t| t.received_packets > 0 && t.sent_bytes > 0), "SSH was spoken: {before:?}");
+
+    // 3 MiB to the disk; 40 pings of 1,000 bytes to the neighbour; 2 MiB out of the guest by SSH.
+    let neighbour = near.private_ip.unwrap();
+    let work = format!(
+        "dd if=/dev/urandom of=/root/data bs=1M count=3 2>/dev/null && sync && ping -c 40 -i 0.02 -s 1000 {neighbour} >/dev/null \
+         && dd if=/dev/zero bs=1M count=2 2>/dev/null | tr '\\0' x"
+    );
+    assert_eq!(world.says(&at, &key, &work).await.len(), 2 << 20);
+    let after = of(&world.driver.measure().await.unwrap(), web.id);
+    assert_eq!(after.life, before.life);
+    let used = Reading::between(Some(&before), &after, after.age_ms - before.age_ms, 1).unwrap();
+    assert!(used.cpu_ms > 0 && used.disk_writes > 0 && used.disk_written_bytes >= 3 << 20, "{used:?}");
+    assert!(after.disk_bytes >= before.disk_bytes + (3 << 20), "{before:?} {after:?}");
+    assert!((2 << 20..3 << 20).contains(&used.sent_bytes), "what it sent and its headers: {used:?}");
+    assert!(used.received_packets > 0 && used.received_bytes < used.sent_bytes / 4, "{used:?}");
+    assert!((40..60).contains(&used.private_sent_packets), "pings, and ARP: {used:?}");
+    assert!((40 * 1_042..60 * 1_042).contains(&used.private_received_bytes), "answers: {used:?}");
+
+    world.restart();
+    assert!(matches!(world.driver.observe(&web).await.unwrap().seen, Seen::Running { .. }));
+    let again = of(&world.driver.measure().await.unwrap(), web.id);
+    assert_eq!(again.life, after.life);
+    assert!(again.cpu_ms >= after.cpu_ms && again.disk_writes >= after.disk_writes, "{after:?} {again:?}");
+    assert!(again.network.is_some_and(|t| t.sent_bytes < used.sent_bytes), "frames are counted anew: {again:?}");
+    world.says(&at, &key, "true").await;
+    let later = of(&world.driver.measure().await.unwrap(), web.id);
+    assert!(later.network.unwrap().sent_packets > again.network.unwrap().sent_packets, "and they are: {later:?}");
+
+    world.stopped(&web, Stop::Forced).await;
+    let left = world.driver.measure().await.unwrap();
+    assert!(left.iter().all(|(id, _)| *id != web.id), "what does not run uses nothing");
+    for machine in [&web, &other] {
+        world.driver.discard(machine.id).await.unwrap();
+    }
+    world.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_machines_use_is_counted_without_a_way_out() {
+    what_machines_use_is_counted(Network::Restricted).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_machines_use_is_counted_beside_passt() {
+    what_machines_use_is_counted(Network::Auto).await;
 }

@@ -30,6 +30,7 @@ pub mod scope;
 pub mod session;
 pub mod size;
 pub mod ssh_key;
+pub mod telemetry;
 pub mod tenant;
 pub mod trace;
 pub mod webhook;

@@ -213,6 +213,7 @@ impl Inner {
             sockets,
             seat,
             console_bytes_max: self.options.console_bytes_max,
+            owner: self.owner(record),
         };
         let shared =
             Shared { clock: self.clock.clone(), changes: self.changes.clone(), switches: self.switches.clone() };

@@ -7,6 +7,7 @@
 mod cgroup;
 mod command;
 mod console;
+mod count;
 mod disk;
 mod home;
 mod host_key;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use nephos_model::id::ComputeId;
+use nephos_model::telemetry::Counters;
 use nephos_model::{Clock, Entropy};
 use tokio::sync::watch;
 
@@ -84,6 +86,9 @@ use crate::{Availability, Driver, DriverError, Goal, Host, Machine, Report};
 const LOOK_AGAIN_MS: u64 = 30_000;
 /// Milliseconds between looks at a host that can: its disk fills and empties.
 const LOOK_ROUTINE_MS: u64 = 300_000;
+
+/// Milliseconds for all machines to tell what they used.
+const MEASURE_DEADLINE_MS: u64 = 10_000;
 
 /// Why the driver could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -300,6 +305,23 @@ impl Driver for Qemu {
     async fn console(&self, machine: &Machine, bytes_max: usize) -> Result<Vec<u8>, DriverError> {
         let home = self.inner.home(machine.id);
         blocking("a console log can't be read", move || console::tail(&home, bytes_max)).await
+    }
+
+    async fn measure(&self) -> Result<Vec<(ComputeId, Counters)>, DriverError> {
+        let asked: Vec<_> =
+            lock(&self.inner.links).iter().filter_map(|(id, link)| Some((*id, link.measure()?))).collect();
+        // All were asked at once, so the last answer is there not much later than the first.
+        let late = self.inner.clock.sleep(Duration::from_millis(MEASURE_DEADLINE_MS));
+        tokio::pin!(late);
+        let mut measured = Vec::with_capacity(asked.len());
+        for (id, answer) in asked {
+            tokio::select! {
+                biased;
+                answer = answer => measured.extend(answer.ok().map(|counters| (id, counters))),
+                () = &mut late => break,
+            }
+        }
+        Ok(measured)
     }
 
     async fn changed(&self) -> ComputeId {

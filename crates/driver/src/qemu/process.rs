@@ -12,6 +12,8 @@ use nephos_model::id::ComputeId;
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::unix::AsyncFd;
 
+use super::count::signed;
+
 /// A process, told from every other one of this boot of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
@@ -21,7 +23,47 @@ pub struct Process {
     pub start: u64,
 }
 
+/// What a process used of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Used {
+    /// Milliseconds since it was started.
+    pub age_ms: i64,
+    /// Milliseconds of processor time, its own and the kernel's for it.
+    pub cpu_ms: i64,
+    /// Bytes of memory that it holds.
+    pub memory_bytes: i64,
+}
+
+impl Used {
+    /// From a line of the process table (proc(5): fields 14, 15 and 22 are ticks, 24 is pages) and the milliseconds since the
+    /// host's start.
+    fn from_stat(line: &str, ticks_per_second: u64, page_bytes: u64, uptime_ms: i64) -> Option<Self> {
+        let (_, tail) = line.rsplit_once(") ")?;
+        // The first field of the rest is field 3.
+        let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
+        let field = |n: usize| fields.get(n - 3)?.parse::<u64>().ok();
+        let ms = |ticks: u64| signed(ticks.saturating_mul(1_000) / ticks_per_second.max(1));
+        Some(Self {
+            age_ms: (uptime_ms - ms(field(22)?)).max(0),
+            cpu_ms: ms(field(14)? + field(15)?),
+            memory_bytes: signed(field(24)?.saturating_mul(page_bytes)),
+        })
+    }
+}
+
 impl Process {
+    /// What it used until now.
+    pub fn used(self) -> io::Result<Used> {
+        let line = fs::read_to_string(format!("/proc/{}/stat", self.pid))?;
+        let uptime = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let uptime_ms = uptime.tv_sec.saturating_mul(1_000) + uptime.tv_nsec / 1_000_000;
+        let (ticks, page) = (rustix::param::clock_ticks_per_second(), rustix::param::page_size() as u64);
+        Some(line)
+            .filter(|line| Self::from_stat(line) == Some(self))
+            .and_then(|line| Used::from_stat(&line, ticks, page, uptime_ms))
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
     /// From a line of the process table; `None` when it is not complete, or the process has ended already.
     pub fn from_stat(line: &str) -> Option<Self> {
         // The name in parentheses may hold anything, so the fields are counted from the last one.
@@ -137,6 +179,19 @@ mod tests {
         for bad in ["", "42", "42 (x) S", "42 (x) Z 1"] {
             assert_eq!(Process::from_stat(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_process_used_is_told() {
+        // user 250 ticks, system 50, started at tick 4,000, 3 pages.
+        let line = "7 (q (x) S 1 7 7 0 -1 0 0 0 0 0 250 50 0 0 20 0 9 0 4000 99999 3 18446744073709551615 1 1";
+        let used = Used::from_stat(line, 100, 4_096, 61_000).unwrap();
+        assert_eq!((used.age_ms, used.cpu_ms, used.memory_bytes), (21_000, 3_000, 12_288));
+        assert_eq!(Used::from_stat("7 (q) S 1", 100, 4_096, 0), None);
+        let real = fs::read_to_string("/proc/self/stat").unwrap();
+        let me = Process::from_stat(&real).unwrap();
+        assert!(me.used().unwrap().memory_bytes > 0);
+        assert!(Process { start: me.start + 1, ..me }.used().is_err(), "somebody else by now");
     }
 
     #[test]

@@ -16,12 +16,14 @@ use std::time::Duration;
 
 use nephos_model::Clock;
 use nephos_model::id::ComputeId;
+use nephos_model::telemetry::Counters;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::console::Console;
+use super::count::{self, Cards};
 use super::home::Home;
 use super::hub::{self, Seat, Switches};
 use super::network::{Socket, Sockets};
@@ -60,10 +62,12 @@ pub enum Status {
 }
 
 /// What the task is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Order {
     /// Press the power button, again and again until the guest has heard it.
     PowerDown,
+    /// Tell what the machine used until now. Who asks hears nothing when it can't be told.
+    Measure(oneshot::Sender<Counters>),
 }
 
 /// Computes whose state may have changed by itself.
@@ -114,6 +118,16 @@ impl Link {
     pub fn order(&self, order: Order) {
         let _ = self.orders.try_send(order);
     }
+
+    /// What the machine used until now, if it runs: to be awaited without a lock, and dropped when it takes too long.
+    pub fn measure(&self) -> Option<oneshot::Receiver<Counters>> {
+        if *self.status.borrow() != Status::Running {
+            return None;
+        }
+        let (answer, receiver) = oneshot::channel();
+        self.orders.try_send(Order::Measure(answer)).ok()?;
+        Some(receiver)
+    }
 }
 
 impl Drop for Link {
@@ -141,6 +155,8 @@ pub struct Subject {
     pub seat: Option<Seat>,
     /// Bytes of console to keep.
     pub console_bytes_max: u64,
+    /// The user that QEMU runs as; `None` is the server's own.
+    pub owner: Option<u32>,
 }
 
 /// What tasks share.
@@ -163,7 +179,8 @@ pub fn start(subject: Subject, shared: Shared) -> io::Result<Link> {
     let process = subject.process;
     // A shutdown that was asked for before the server was started anew goes on.
     let pressing = subject.home.stopping_since(subject.boot)?.map(|_| shared.clock.monotonic());
-    let task = Task { subject, shared, status, inbox, console, serial: None, pressing };
+    let has_private = subject.seat.is_some();
+    let task = Task { subject, shared, status, inbox, console, serial: None, pressing, has_private, cards: None };
     let task = tokio::spawn(task.live(exit)).abort_handle();
     Ok(Link { process, status: receiver, orders, task })
 }
@@ -177,6 +194,9 @@ struct Task {
     serial: Option<UnixStream>,
     /// When the power button is pressed next, once a shutdown was asked for.
     pressing: Option<Duration>,
+    has_private: bool,
+    /// What counts its frames, once the monitor answers.
+    cards: Option<Cards>,
 }
 
 /// What wakes the task.
@@ -201,6 +221,9 @@ impl Task {
         drop(switch);
         self.last_words().await;
         self.reap();
+        if let Err(e) = count::remove_files(&self.subject.home) {
+            tracing::debug!(compute = %self.subject.id, error = %e, "counts of frames of a machine that ended can't be removed");
+        }
         if let Err(e) = self.subject.sockets.remove() {
             tracing::warn!(compute = %self.subject.id, error = %e, "sockets of a machine that ended can't be removed");
         }
@@ -227,6 +250,9 @@ impl Task {
             return Err(QmpError::Garbled);
         }
         self.connect_serial().await;
+        // Before the first instruction of a machine that is held for that.
+        let (home, owner) = (&self.subject.home, self.subject.owner);
+        self.cards = Some(Cards::attach(&mut qmp, &*clock, home, owner, self.has_private).await);
         self.look(&mut qmp).await?;
         loop {
             let serial = async {
@@ -260,6 +286,17 @@ impl Task {
                 Wake::Order(Some(Order::PowerDown)) | Wake::Press => {
                     self.pressing = Some(clock.monotonic().saturating_add(Duration::from_millis(PRESS_AGAIN_MS)));
                     qmp.execute("system_powerdown", None, &*clock).await?;
+                }
+                Wake::Order(Some(Order::Measure(answer))) => {
+                    self.count(&mut qmp).await;
+                    let (process, home) = (self.subject.process, &self.subject.home);
+                    match count::counters(&mut qmp, &*clock, process, home, self.cards.as_ref()).await {
+                        // Who asked may have gone.
+                        Ok(counters) => drop(answer.send(counters)),
+                        Err(e) => {
+                            tracing::warn!(compute = %self.subject.id, error = %e, "what a machine used can't be told");
+                        }
+                    }
                 }
                 // The driver let go of the link; the abort that comes with it ends this task.
                 Wake::Order(None) => std::future::pending().await,
@@ -312,6 +349,7 @@ impl Task {
         if self.serial.is_none() {
             self.connect_serial().await;
         }
+        self.count(qmp).await;
         let log = self.subject.home.file("qemu.log");
         if std::fs::metadata(&log).is_ok_and(|m| m.len() > QEMU_LOG_BYTES_MAX) {
             // QEMU appends, so it goes on at the new end.
@@ -328,6 +366,13 @@ impl Task {
             self.look(qmp).await?;
         }
         Ok(())
+    }
+
+    /// Adds the frames of the last seconds.
+    async fn count(&mut self, qmp: &mut Qmp) {
+        if let Some(cards) = &mut self.cards {
+            cards.read(qmp, &*self.shared.clock, &self.subject.home, self.subject.owner).await;
+        }
     }
 
     async fn connect_serial(&mut self) {
