@@ -83,6 +83,7 @@ impl Cloud {
         tasks.spawn(self.clone().keep_mailing());
         tasks.spawn(self.clone().keep_invoicing());
         tasks.spawn(self.clone().keep_watching_budgets());
+        tasks.spawn(self.clone().keep_sampling());
         let mut heard: Vec<&str> = Vec::new();
         for (region, driver) in self.regions() {
             // Regions may share a driver; it is heard once.
@@ -105,6 +106,7 @@ impl Cloud {
         batch.extend(store::event::expire(now.minus(EVENTS_KEPT)));
         self.expire_mails(&mut batch);
         self.expire_sessions(&mut batch);
+        self.expire_telemetry(&mut batch);
         self.store().write(batch).await?;
         let before = first_delivery_id(now.minus(EVENTS_KEPT));
         let mut after = TenantId(i64::MIN);

@@ -176,6 +176,8 @@ permissions! {
     StatusRead = read Status, Member;
     /// See usage.
     UsageRead = read Usage, Member;
+    /// See what computes used and what requests were like.
+    TelemetryRead = read Telemetry, Member;
     /// See API keys.
     ApiKeyRead = read ApiKey, Member;
     /// Make, change, rotate and revoke API keys.

@@ -105,7 +105,7 @@ impl Cloud {
         self.visible_compute(grant, id).await
     }
 
-    async fn visible_compute<P>(&self, grant: &Grant<P>, id: ComputeId) -> Result<Compute, Fault> {
+    pub(crate) async fn visible_compute<P>(&self, grant: &Grant<P>, id: ComputeId) -> Result<Compute, Fault> {
         let found = self.store().compute(grant.tenant(), id).await.map_err(fault::store)?;
         found.filter(|c| grant.caller().sees(c.project_id, c.environment_id)).ok_or_else(|| Fault::not_found("compute"))
     }

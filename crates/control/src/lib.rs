@@ -46,6 +46,8 @@ pub mod shown;
 pub mod signing;
 pub mod ssh_key;
 pub mod status;
+mod tally;
+pub mod telemetry;
 pub mod token;
 pub mod usage;
 pub mod view;
@@ -83,7 +85,9 @@ struct Inner {
     signing: signing::Ring,
     credentials: auth::Credentials,
     budgets: budget::BudgetBook,
-    requests: usage::Requests,
+    requests: tally::Tally<usage::Counted, i64>,
+    answers: tally::Tally<nephos_store::telemetry::RequestKind, nephos_store::telemetry::RequestCounts>,
+    sampled: telemetry::Sampled,
     prices: price::Prices,
     closed: invoice::Closed,
     refusals: refusal::Refusals,
@@ -151,7 +155,9 @@ impl Cloud {
             signing: signing::Ring::default(),
             credentials: auth::Credentials::default(),
             budgets: budget::BudgetBook::default(),
-            requests: usage::Requests::default(),
+            requests: tally::Tally::default(),
+            answers: tally::Tally::default(),
+            sampled: telemetry::Sampled::default(),
             prices: price::Prices::default(),
             closed: invoice::Closed::default(),
             refusals: refusal::Refusals::default(),

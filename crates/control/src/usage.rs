@@ -7,8 +7,6 @@
 pub(crate) mod metered;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nephos_model::clock::Month;
@@ -18,12 +16,13 @@ use nephos_model::role::Role;
 use nephos_model::tenant::{Mode, TenantId};
 use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
+use nephos_store::StoreError;
 use nephos_store::usage::{Interval, LedgerPlace};
-use nephos_store::{Batch, StoreError};
 use tracing::{error, warn};
 
 use crate::budget::SurfaceBudget;
 use crate::caller::{Caller, Grant, UsageRead};
+use crate::tally::Coarse;
 use crate::usage::metered::{Line, Metered};
 use crate::view::{ProjectUsageView, UsageGroupView, UsageView};
 use crate::{Cloud, fault};
@@ -32,16 +31,10 @@ use crate::{Cloud, fault};
 pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// How often writing is tried at the end of the program, when the store does not answer at once.
 const LAST_ATTEMPTS_MAX: u32 = 3;
-/// Locks over the counts.
-const SHARDS: usize = 16;
-/// Different counts in one shard at most; requests of more are counted without their key and project.
-const COUNTS_PER_SHARD_MAX: usize = 8_192;
-/// Statements of one batch of counts.
-const COUNTS_AT_ONCE: usize = 1_024;
 
 /// What requests are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Counted {
+pub(crate) struct Counted {
     tenant: TenantId,
     /// Days since 1970, by the tenant's clock.
     day: i64,
@@ -50,57 +43,10 @@ struct Counted {
     surface: SurfaceBudget,
 }
 
-/// Requests that were counted and are not written yet.
-#[derive(Debug)]
-pub(crate) struct Requests {
-    shards: [Mutex<HashMap<Counted, i64>>; SHARDS],
-    /// Held while counts are written, so that nothing is written twice.
-    flushing: tokio::sync::Mutex<()>,
-}
-
-impl Default for Requests {
-    fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()), flushing: tokio::sync::Mutex::default() }
-    }
-}
-
-impl Requests {
-    #[allow(clippy::cast_possible_truncation)] // a remainder below 16
-    fn shard(&self, counted: &Counted) -> &Mutex<HashMap<Counted, i64>> {
-        let mut hasher = DefaultHasher::new();
-        (counted.tenant, counted.key).hash(&mut hasher);
-        &self.shards[(hasher.finish() % SHARDS as u64) as usize]
-    }
-
-    fn add(&self, counted: Counted) {
-        let mut counts = self.shard(&counted).lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() < COUNTS_PER_SHARD_MAX || counts.contains_key(&counted) {
-            *counts.entry(counted).or_insert(0) += 1;
-        } else {
-            // At most one such count for each tenant, day and surface.
-            *counts.entry(Counted { key: None, project: None, ..counted }).or_insert(0) += 1;
-        }
-    }
-
-    fn waiting(&self) -> Vec<(usize, Counted, i64)> {
-        let mut waiting = Vec::new();
-        for (i, shard) in self.shards.iter().enumerate() {
-            let counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            waiting.extend(counts.iter().map(|(counted, requests)| (i, *counted, *requests)));
-        }
-        waiting
-    }
-
-    fn written(&self, written: &[(usize, Counted, i64)]) {
-        for (i, counted, requests) in written {
-            let mut counts = self.shards[*i].lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(left) = counts.get_mut(counted) {
-                *left -= requests;
-                if *left <= 0 {
-                    counts.remove(counted);
-                }
-            }
-        }
+impl Coarse for Counted {
+    /// At most one for each tenant, day and surface.
+    fn coarse(self) -> Self {
+        Self { key: None, project: None, ..self }
     }
 }
 
@@ -179,7 +125,7 @@ impl Cloud {
     /// Counts a request, whatever its status but 401 and 429.
     pub fn count_request(&self, caller: &Caller, surface: SurfaceBudget, project: Option<ProjectId>) {
         let day = self.now(caller).day();
-        self.0.requests.add(Counted { tenant: caller.tenant, day, project, key: caller.key_id, surface });
+        self.0.requests.add(Counted { tenant: caller.tenant, day, project, key: caller.key_id, surface }, &1);
     }
 
     /// Writes what is kept in memory only for a while: counted requests, and when keys were last used.
@@ -190,7 +136,7 @@ impl Cloud {
         self.flush_used().await
     }
 
-    async fn flush_requests(&self) -> Result<(), StoreError> {
+    pub(crate) async fn flush_requests(&self) -> Result<(), StoreError> {
         // A task of its own: it goes on when whoever waits for it does not, so what was written is always taken off.
         let cloud = self.clone();
         tokio::spawn(async move { cloud.write_requests().await }).await.unwrap_or_else(|ended| {
@@ -200,27 +146,11 @@ impl Cloud {
     }
 
     async fn write_requests(&self) -> Result<(), StoreError> {
-        let _one_at_a_time = self.0.requests.flushing.lock().await;
-        let waiting = self.0.requests.waiting();
-        for some in waiting.chunks(COUNTS_AT_ONCE) {
-            let batch: Batch = some
-                .iter()
-                .map(|(_, c, requests)| {
-                    store::usage::add_requests(c.tenant, c.day, c.project, c.key, surface_name(c.surface), *requests)
-                })
-                .collect();
-            match self.store().write(batch).await {
-                Ok(_) => self.0.requests.written(some),
-                Err(failed @ StoreError::Unavailable { uncertain: true, .. }) => {
-                    // Better lost than counted twice, as nobody pays for a request that was not made.
-                    warn!(error = %failed, "some counts of requests may be lost");
-                    self.0.requests.written(some);
-                    return Err(failed);
-                }
-                Err(failed) => return Err(failed),
-            }
-        }
-        Ok(())
+        let add = |c: &Counted, requests: &i64| {
+            store::usage::add_requests(c.tenant, c.day, c.project, c.key, surface_name(c.surface), *requests)
+        };
+        self.0.requests.write(self.store(), add).await?;
+        self.0.answers.write(self.store(), store::telemetry::add_requests).await
     }
 
     /// Writes them every few seconds, and reads the prices that others installed, until the future is dropped.

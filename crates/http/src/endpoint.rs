@@ -118,6 +118,8 @@ pub struct Endpoint {
     pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Media types in which it answers beside JSON, for those who ask for one in `Accept`.
     pub forms: &'static [&'static str],
+    /// The media type for who wants any alike.
+    pub form_by_default: &'static str,
     /// What it can refuse with, beyond what every operation can.
     pub faults: &'static [Code],
     /// Whether it takes no `Idempotency-Key` although it is a POST.
@@ -157,6 +159,7 @@ impl Endpoint {
             success,
             schema,
             forms: &[],
+            form_by_default: crate::headers::JSON,
             faults: &[],
             ignores_key: false,
             sandbox_only: false,
@@ -246,6 +249,13 @@ impl Endpoint {
     #[must_use]
     pub const fn forms(mut self, forms: &'static [&'static str]) -> Self {
         self.forms = forms;
+        self
+    }
+
+    /// The media type for who wants any alike, one of [`Endpoint::forms`].
+    #[must_use]
+    pub const fn by_default(mut self, form: &'static str) -> Self {
+        self.form_by_default = form;
         self
     }
 

@@ -92,6 +92,10 @@ where
     if matches!(place, Place::Under(..)) && !trail.held {
         app.cloud.measure_answer(took);
     }
+    if let Some(caller) = &trail.caller {
+        let operation = trail.endpoint.map(|endpoint| endpoint.id);
+        app.cloud.count_answer(caller, operation, decided.status.as_u16(), (!trail.held).then_some(took));
+    }
     if !span.is_disabled() {
         end_span(&span, &trail, &parts, decided.status);
     }
@@ -114,9 +118,10 @@ fn note(app: &App, trail: &Trail, place: Place<'_>, parts: &Parts, decided: &Dec
     // Nobody was asked who calls: preflights, and paths under no base URL.
     let Some(address) = trail.address else { return };
     let status = decided.status;
-    // What has a form of its own is made for keeping.
+    // What has a form of its own is made for keeping, but for what is scraped again and again.
     let has_forms = trail.endpoint.is_some_and(|endpoint| !endpoint.forms.is_empty());
-    let is_export = status.is_success() && has_forms && decided.kind != crate::headers::JSON;
+    let is_kept = has_forms && trail.endpoint.is_some_and(|endpoint| endpoint.form_by_default == crate::headers::JSON);
+    let is_export = status.is_success() && is_kept && decided.kind != crate::headers::JSON;
     if !status.is_client_error() && !is_export {
         return;
     }

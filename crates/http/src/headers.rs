@@ -60,10 +60,10 @@ pub fn client_request_id(headers: &HeaderMap) -> Option<&str> {
 pub const JSON: &str = "application/json";
 
 /// Which of the media types in which there is an answer `Accept` (RFC 9110) asks for: JSON, or one of `forms`. Of two that
-/// are wanted alike it is JSON; none is a 406.
-pub fn chosen(headers: &HeaderMap, forms: &[&'static str]) -> Option<&'static str> {
+/// are wanted alike it is JSON, unless `by_default` is another; none is a 406.
+pub fn chosen(headers: &HeaderMap, forms: &[&'static str], by_default: &'static str) -> Option<&'static str> {
     let mut best: Option<(&'static str, u16)> = None;
-    for media in std::iter::once(JSON).chain(forms.iter().copied()) {
+    for media in [by_default, JSON].into_iter().chain(forms.iter().copied()) {
         let weight = weight(headers, media);
         if weight > best.map_or(0, |(_, weight)| weight) {
             best = Some((media, weight));
@@ -108,6 +108,14 @@ fn thousandths(text: &str) -> u16 {
     }
     let decimals = format!("{decimals:0<3}").parse().unwrap_or(0);
     (if whole == "1" { 1_000 } else { decimals }).min(1_000)
+}
+
+/// The `Content-Type` of a form.
+pub fn content_type(form: &'static str) -> header::HeaderValue {
+    header::HeaderValue::from_static(match form {
+        crate::reply::OPEN_METRICS => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        form => form,
+    })
 }
 
 /// Whether `Accept` names server-sent events: a wildcard is not enough.
@@ -335,17 +343,17 @@ mod tests {
             "",
             "text/html,*/*;q=0.8",
         ] {
-            assert_eq!(chosen(&headers("accept", &[good]), &[]), Some(JSON), "{good}");
+            assert_eq!(chosen(&headers("accept", &[good]), &[], JSON), Some(JSON), "{good}");
         }
         for bad in ["text/html", "application/json;q=0", "application/json;q=0, */*", "json", "text/event-stream"] {
-            assert_eq!(chosen(&headers("accept", &[bad]), &[]), None, "{bad}");
+            assert_eq!(chosen(&headers("accept", &[bad]), &[], JSON), None, "{bad}");
         }
-        assert_eq!(chosen(&HeaderMap::new(), &["text/csv"]), Some(JSON));
+        assert_eq!(chosen(&HeaderMap::new(), &["text/csv"], JSON), Some(JSON));
     }
 
     #[test]
     fn another_form_is_for_who_asks_for_it() {
-        let of = |accept: &str| chosen(&headers("accept", &[accept]), &["text/csv", "text/html"]);
+        let of = |accept: &str| chosen(&headers("accept", &[accept]), &["text/csv", "text/html"], JSON);
         assert_eq!(of("text/csv"), Some("text/csv"));
         assert_eq!(of("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"), Some("text/html"));
         assert_eq!(of("text/csv;q=0.5, application/json"), Some(JSON));

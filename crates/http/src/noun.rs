@@ -17,6 +17,7 @@ mod region;
 mod sandbox;
 mod ssh_key;
 mod status;
+mod telemetry;
 mod token;
 mod usage;
 mod webhook;
@@ -47,6 +48,7 @@ pub const TABLES: &[&[Endpoint]] = &[
     invitation::OPERATIONS,
     invoice::OPERATIONS,
     usage::OPERATIONS,
+    telemetry::OPERATIONS,
     audit_log::OPERATIONS,
     status::OPERATIONS,
     sandbox::OPERATIONS,

@@ -199,7 +199,8 @@ where
     let streams = endpoint.streamer.filter(|_| headers::asks_for_events(&parts.headers));
     let form = match streams {
         Some(_) => headers::JSON,
-        None => headers::chosen(&parts.headers, endpoint.forms).ok_or_else(headers::not_acceptable)?,
+        None => headers::chosen(&parts.headers, endpoint.forms, endpoint.form_by_default)
+            .ok_or_else(headers::not_acceptable)?,
     };
     let takes_body = matches!(endpoint.method, "POST" | "PUT" | "PATCH");
     let has_body = takes_body && !body.is_end_stream();
@@ -466,7 +467,7 @@ fn answer(trail: &mut Trail, performed: Performed) -> Decided {
             if rendered.secret {
                 headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
             }
-            let kind = HeaderValue::from_static(rendered.form);
+            let kind = headers::content_type(rendered.form);
             Decided { status: status(rendered.status), body: rendered.body.into(), kind }
         }
         Performed::NotModified(etag, project) => {

@@ -15,6 +15,8 @@ pub const LINES: &str = "application/x-ndjson";
 
 /// The media type of a table, a line a row.
 pub const CSV: &str = "text/csv";
+/// Metrics for a Prometheus (<https://openmetrics.io>).
+pub const OPEN_METRICS: &str = "application/openmetrics-text";
 /// Pages for people.
 pub const HTML: &str = "text/html";
 

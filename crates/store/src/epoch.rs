@@ -73,6 +73,14 @@ purged! {
     PURGE_INVOICE_CLOSINGS LEFT_INVOICE_CLOSINGS = "invoice_closings" ("tenant");
     /// Removes some rows of `request_counts`.
     PURGE_REQUEST_COUNTS LEFT_REQUEST_COUNTS = "request_counts" ("day, project_id, key_id, surface");
+    /// Removes some rows of `compute_telemetry`.
+    PURGE_COMPUTE_TELEMETRY LEFT_COMPUTE_TELEMETRY = "compute_telemetry" ("compute_id, period_s, at_s");
+    /// Removes some rows of `group_telemetry`.
+    PURGE_GROUP_TELEMETRY LEFT_GROUP_TELEMETRY = "group_telemetry" ("period_s, at_s, environment_id, region");
+    /// Removes some rows of `compute_counters`.
+    PURGE_COMPUTE_COUNTERS LEFT_COMPUTE_COUNTERS = "compute_counters" ("compute_id");
+    /// Removes some rows of `request_telemetry`.
+    PURGE_REQUEST_TELEMETRY LEFT_REQUEST_TELEMETRY = "request_telemetry" ("at_s, operation, key_id, latency_range");
     /// Removes some rows of `idempotency`.
     PURGE_IDEMPOTENCY LEFT_IDEMPOTENCY = "idempotency" ("key_hash");
     /// Removes some rows of `events_pending`.

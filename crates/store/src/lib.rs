@@ -66,6 +66,7 @@ pub mod signing_key;
 pub mod sql;
 pub mod ssh_key;
 pub mod status;
+pub mod telemetry;
 pub mod tenant;
 #[cfg(feature = "testing")]
 pub mod testing;

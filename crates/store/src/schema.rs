@@ -13,4 +13,5 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 7, name: "prices", sql: include_str!("../migrations/0007_prices.sql") },
     Migration { version: 8, name: "invoices", sql: include_str!("../migrations/0008_invoices.sql") },
     Migration { version: 9, name: "budget_alerts", sql: include_str!("../migrations/0009_budget_alerts.sql") },
+    Migration { version: 10, name: "telemetry", sql: include_str!("../migrations/0010_telemetry.sql") },
 ];

@@ -68,7 +68,7 @@ pub struct Interval {
     pub microunits_per_hour: i64,
 }
 
-fn decode_open(row: &Row) -> Result<Interval> {
+pub(crate) fn decode_open(row: &Row) -> Result<Interval> {
     Ok(Interval {
         resource_id: row.string(0)?,
         from_s: row.int(1)?,

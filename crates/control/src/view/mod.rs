@@ -12,6 +12,7 @@ mod operation;
 mod project;
 mod sandbox;
 mod status;
+mod telemetry;
 mod webhook;
 
 pub use audit::{AuditEntryView, hex};
@@ -30,6 +31,10 @@ pub use sandbox::{SandboxClockView, SandboxView};
 
 pub use webhook::{
     AttemptView, DeliveryView, PayloadView, RecoveryView, WebhookTestView, WebhookView, WebhookWithSecretView,
+};
+
+pub use telemetry::{
+    ComputeMetricsView, RequestGroupView, RequestTelemetryView, TelemetryGroupView, TelemetryPointView, TelemetryView,
 };
 
 pub use status::{IncidentUpdateView, IncidentView, PeriodView, RegionStatusView, StatusView, UptimeView};
