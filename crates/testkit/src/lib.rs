@@ -8,6 +8,7 @@ pub mod entropy;
 mod invoice;
 mod keys;
 mod mailbox;
+mod measured;
 pub mod receiver;
 pub mod world;
 
@@ -15,6 +16,7 @@ pub use clock::WorldClock;
 pub use duration::Durations;
 pub use entropy::SeededEntropy;
 pub use mailbox::Mailbox;
+pub use measured::{MEASURED, Measured};
 pub use nephos_store::Engine;
 pub use receiver::{Received, Receiver, Reply};
 pub use world::World;

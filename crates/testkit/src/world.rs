@@ -13,6 +13,7 @@ use nephos_control::{Cloud, Parts};
 use nephos_driver::Driver;
 use nephos_driver::simulator::Simulator;
 use nephos_http::outgoing::{Lookup, Options, Outgoing, Resolve};
+use nephos_model::image::{Boot, Image};
 use nephos_model::region::Region;
 use nephos_model::role::Role;
 use nephos_model::scope::Scopes;
@@ -22,10 +23,10 @@ use nephos_model::{Clock, Timestamp};
 use nephos_store::testing::TestDatabase;
 use nephos_store::{Batch, Engine, MIGRATIONS};
 
-use crate::{Mailbox, SeededEntropy, WorldClock};
+use crate::{MEASURED, Mailbox, Measured, SeededEntropy, WorldClock};
 
 /// Tasks of a cloud's background that sleep on the clock when there is nothing to do, at least.
-const IDLE_TASKS: usize = 14;
+const IDLE_TASKS: usize = 15;
 /// The master key of every world.
 const MASTER_KEY: MasterKey = MasterKey::new([7; 32]);
 /// Real time that looks at computes may take.
@@ -52,6 +53,8 @@ pub struct World {
     pub database: TestDatabase,
     /// The letters that it sent.
     pub mailbox: Mailbox,
+    /// What runs the computes of the region [`MEASURED`], which only some worlds have.
+    measured: Option<Measured>,
     settings: Settings,
     background: Option<Background>,
 }
@@ -62,13 +65,41 @@ impl World {
         Self::with(engine, Settings::default()).await
     }
 
+    /// The same with a region more, [`MEASURED`], and its driver.
+    ///
+    /// # Panics
+    /// When its rows can't be written.
+    pub async fn measured(engine: Engine) -> (Self, Measured) {
+        let measured = Measured::default();
+        let world = Self::made(engine, Settings::default(), Some(measured.clone())).await;
+        // Only what is simulated has an image of its own.
+        let image = Image {
+            id: world.cloud.id(),
+            name: MEASURED.to_owned(),
+            description: String::new(),
+            checksum: "0".repeat(64),
+            size_bytes: 1,
+            min_memory_mib: 0,
+            min_disk_gib: 0,
+            login_user: "root".to_owned(),
+            boot: Boot::Disk,
+            created_at: world.clock.now(),
+        };
+        world.cloud.add_image(&image).await.expect("an image's row");
+        (world, measured)
+    }
+
     /// The same with settings of its own.
     pub async fn with(engine: Engine, settings: Settings) -> Self {
+        Self::made(engine, settings, None).await
+    }
+
+    async fn made(engine: Engine, settings: Settings, measured: Option<Measured>) -> Self {
         let database = TestDatabase::migrated(engine, MIGRATIONS).await;
         let clock = WorldClock::new();
         let mailbox = Mailbox::default();
-        let cloud = Self::cloud_over(&database, &clock, &mailbox, &settings, 7);
-        Self { cloud, clock, database, mailbox, settings, background: None }
+        let cloud = Self::cloud_over(&database, &clock, &mailbox, measured.as_ref(), &settings, 7);
+        Self { cloud, clock, database, mailbox, measured, settings, background: None }
     }
 
     /// A control plane over a database: another process of the same installation, as far as the rows can tell.
@@ -76,6 +107,7 @@ impl World {
         database: &TestDatabase,
         clock: &WorldClock,
         mailbox: &Mailbox,
+        measured: Option<&Measured>,
         settings: &Settings,
         seed: u64,
     ) -> Cloud {
@@ -86,6 +118,17 @@ impl World {
         let region = |name: &str, mode| {
             (Region { name: name.to_owned(), driver: "simulator".to_owned(), mode }, simulator.clone())
         };
+        let mut regions = vec![
+            region("local", Mode::Live),
+            region("us-east", Mode::Test),
+            region("eu-west", Mode::Test),
+            region("ap-south", Mode::Test),
+        ];
+        regions.extend(measured.map(|measured| {
+            let region = Region { name: MEASURED.to_owned(), driver: MEASURED.to_owned(), mode: Mode::Live };
+            let driver: Arc<dyn Driver> = Arc::new(measured.clone());
+            (region, driver)
+        }));
         Cloud::new(Parts {
             store: database.store().clone(),
             clock: Arc::new(clock.clone()),
@@ -93,24 +136,26 @@ impl World {
             settings: settings.clone(),
             master_key: MASTER_KEY,
             courier: Arc::new(courier),
-            regions: vec![
-                region("local", Mode::Live),
-                region("us-east", Mode::Test),
-                region("eu-west", Mode::Test),
-                region("ap-south", Mode::Test),
-            ],
+            regions,
             mailer: Arc::new(mailbox.clone()),
         })
     }
 
     /// Another process of the same installation, at the same time; its background does not run.
     pub fn replica(&self, seed: u64) -> Cloud {
-        Self::cloud_over(&self.database, &self.clock, &self.mailbox, &self.settings, seed)
+        Self::cloud_over(&self.database, &self.clock, &self.mailbox, self.measured.as_ref(), &self.settings, seed)
     }
 
     /// Another process of the same installation, whose clock stands at another time.
     pub fn replica_at(&self, seed: u64, now: Timestamp) -> Cloud {
-        Self::cloud_over(&self.database, &WorldClock::at(now), &self.mailbox, &self.settings, seed)
+        Self::cloud_over(
+            &self.database,
+            &WorldClock::at(now),
+            &self.mailbox,
+            self.measured.as_ref(),
+            &self.settings,
+            seed,
+        )
     }
 
     /// The same, with its background running.
@@ -149,7 +194,8 @@ impl World {
     pub async fn crash(&mut self, seed: u64) {
         // Dropping ends the tasks at their next await, without a word to anybody.
         self.background = None;
-        self.cloud = Self::cloud_over(&self.database, &self.clock, &self.mailbox, &self.settings, seed);
+        self.cloud =
+            Self::cloud_over(&self.database, &self.clock, &self.mailbox, self.measured.as_ref(), &self.settings, seed);
         self.start().await;
     }
 

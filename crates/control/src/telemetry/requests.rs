@@ -155,7 +155,8 @@ impl Cloud {
     ) -> Result<RequestTelemetryView, Fault> {
         let caller = grant.caller();
         let now_s = self.now(caller).secs();
-        let to_s = asked.to.map_or(now_s, |to| to.secs().min(now_s));
+        // The second that goes on is in it.
+        let to_s = asked.to.map_or(now_s + 1, |to| to.secs().min(now_s + 1));
         let from_s = asked.from.map_or(to_s - 24 * HOUR_S, Timestamp::secs);
         if from_s >= to_s || from_s < now_s - REQUESTS_KEPT_S {
             let message = "\"from\" must be before \"to\" and within the last 30 days, for which requests are kept.";
