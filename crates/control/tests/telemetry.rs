@@ -1,7 +1,7 @@
 //! Telemetry: minutes and hours of computes that are measured, series of those that are simulated, and requests; on both
 //! engines.
 
-#![allow(clippy::unwrap_used)] // a test may
+#![allow(clippy::float_cmp, clippy::unwrap_used)] // a test may; these numbers are exact
 
 use std::sync::Arc;
 use std::time::Duration;

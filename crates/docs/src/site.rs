@@ -63,6 +63,7 @@ pub const SECTIONS: &[Section] = &[
             guide!("guides" / "webhooks"),
             guide!("guides" / "sandbox"),
             guide!("guides" / "usage-invoices"),
+            guide!("guides" / "telemetry"),
             guide!("guides" / "audit-log"),
             guide!("guides" / "versioning"),
         ],

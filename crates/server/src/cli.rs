@@ -107,6 +107,9 @@ pub enum Command {
     Webhooks(api::Webhooks),
     /// Requests and compute time of a month.
     Usage(api::Usage),
+    /// What computes used over time, and what requests were like.
+    #[command(subcommand)]
+    Telemetry(api::Telemetry),
     /// Invoices: what closed months came to.
     #[command(subcommand)]
     Invoices(api::Invoices),

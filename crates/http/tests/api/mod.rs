@@ -59,6 +59,11 @@ impl Api {
         Arc::get_mut(&mut self.world).unwrap().start().await;
     }
 
+    /// Ends it again: nothing happens by itself.
+    pub fn halt(&mut self) {
+        Arc::get_mut(&mut self.world).unwrap().halt();
+    }
+
     pub async fn configured(config: Config, plan: &str) -> Self {
         Self::on(Engine::Sqlite, config, plan).await
     }

@@ -199,6 +199,8 @@ pub enum Computes {
     Rebuild(Rebuild),
     /// Print the last output of its serial console.
     Console(One),
+    /// What it used over time.
+    Metrics(Metrics),
     /// Log in, or run a command there. The host key is the one the API names.
     Ssh(Ssh),
 }
@@ -550,6 +552,7 @@ pub enum Catalogue {
 
 pub use super::budget_alert::BudgetAlerts;
 pub use super::invoice::Invoices;
+pub use super::telemetry::{Metrics, Telemetry};
 pub use super::webhook::{Events, Webhooks};
 
 /// Rows of the audit log.

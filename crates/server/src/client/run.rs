@@ -58,6 +58,7 @@ pub fn run(command: Command, clock: &dyn Clock, entropy: &dyn Entropy) -> Result
         Command::Usage(a) => session.usage(&a),
         Command::Invoices(c) => session.invoices(c),
         Command::BudgetAlerts(c) => session.budget_alerts(c),
+        Command::Telemetry(c) => session.telemetry(c),
         Command::Limits(a) => session.limits(&a.server),
         Command::Sandbox(c) => session.sandbox(c),
         Command::Me(a) => {
@@ -279,6 +280,7 @@ impl<'a> Session<'a> {
                 }
                 Ok(())
             }
+            Computes::Metrics(a) => self.compute_metrics(&a),
             Computes::Ssh(a) => self.compute_ssh(&a),
         }
     }
