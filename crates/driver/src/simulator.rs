@@ -3,10 +3,12 @@
 //! It goes through the same states as a real machine, in believable time. Everything it knows about a machine is in
 //! [`Machine::notes`]; what there is of it is a pure function of those notes and [`Machine::now`]. So it needs no memory,
 //! no host and no adoption after a restart, several replicas may share it, and a tenant's clock moves it as far as it likes.
-//! Deliberately not here: guests. Nothing listens at a simulated address.
+//! Deliberately not here: guests. Nothing listens at a simulated address. Terminals that are open are the one thing that is
+//! held in memory (`echo`): they end with the process, and nothing that they say changes a machine.
 //!
 //! The label `simulate` makes a machine misbehave, see [`Simulate`].
 
+mod echo;
 mod face;
 mod script;
 
@@ -17,7 +19,9 @@ use nephos_model::Timestamp;
 use nephos_model::id::ComputeId;
 use nephos_model::region::Capacity;
 
+use self::echo::Lines;
 use self::script::Script;
+use crate::terminal::{Terminal, TerminalError};
 use crate::{Availability, Driver, DriverError, Goal, Halt, Host, Machine, Report, Seen, Stop};
 
 /// The label that makes a machine misbehave.
@@ -67,14 +71,16 @@ impl Simulate {
     }
 }
 
-/// The driver of the sandbox. Holds nothing.
+/// The driver of the sandbox. Holds nothing but open terminals.
 #[derive(Debug, Default)]
-pub struct Simulator(());
+pub struct Simulator {
+    lines: Lines,
+}
 
 impl Simulator {
     /// The simulator; all of them are alike.
     pub const fn new() -> Self {
-        Self(())
+        Self { lines: Lines::new() }
     }
 }
 
@@ -130,10 +136,15 @@ impl Driver for Simulator {
             (Seen::Busy { .. } | Seen::Running { .. }, Goal::Running { .. }) => false,
         };
         let notes = if moved { Some(script.write()?) } else { None };
-        Ok(Report { seen: seen(&script, machine), notes })
+        let seen = seen(&script, machine);
+        if matches!(seen, Seen::Stopped { .. }) {
+            self.lines.close(machine.id);
+        }
+        Ok(Report { seen, notes })
     }
 
-    async fn discard(&self, _: ComputeId) -> Result<(), DriverError> {
+    async fn discard(&self, id: ComputeId) -> Result<(), DriverError> {
+        self.lines.close(id);
         Ok(())
     }
 
@@ -171,6 +182,14 @@ impl Driver for Simulator {
     async fn console(&self, machine: &Machine, bytes_max: usize) -> Result<Vec<u8>, DriverError> {
         let script = Script::read(machine)?;
         Ok(face::console(machine, script.last_boot(), bytes_max))
+    }
+
+    async fn terminal(&self, machine: &Machine, bytes_max: usize) -> Result<Terminal, TerminalError> {
+        let script = Script::read(machine)?;
+        match seen(&script, machine) {
+            Seen::Running { .. } => self.lines.attach(machine, face::console(machine, script.last_boot(), bytes_max)),
+            _ => Err(TerminalError::NotRunning),
+        }
     }
 
     async fn changed(&self) -> ComputeId {
