@@ -82,6 +82,15 @@ impl Simulator {
     pub const fn new() -> Self {
         Self { lines: Lines::new() }
     }
+
+    /// What there is; terminals on what has stopped end with that.
+    fn noticed(&self, script: &Script, machine: &Machine) -> Seen {
+        let seen = seen(script, machine);
+        if matches!(seen, Seen::Stopped { .. } | Seen::Absent) {
+            self.lines.close(machine.id);
+        }
+        seen
+    }
 }
 
 #[async_trait]
@@ -108,7 +117,7 @@ impl Driver for Simulator {
 
     async fn observe(&self, machine: &Machine) -> Result<Report, DriverError> {
         let script = Script::read(machine)?;
-        Ok(Report { seen: seen(&script, machine), notes: None })
+        Ok(Report { seen: self.noticed(&script, machine), notes: None })
     }
 
     async fn converge(&self, machine: &Machine, goal: Goal) -> Result<Report, DriverError> {
@@ -136,11 +145,7 @@ impl Driver for Simulator {
             (Seen::Busy { .. } | Seen::Running { .. }, Goal::Running { .. }) => false,
         };
         let notes = if moved { Some(script.write()?) } else { None };
-        let seen = seen(&script, machine);
-        if matches!(seen, Seen::Stopped { .. }) {
-            self.lines.close(machine.id);
-        }
-        Ok(Report { seen, notes })
+        Ok(Report { seen: self.noticed(&script, machine), notes })
     }
 
     async fn discard(&self, id: ComputeId) -> Result<(), DriverError> {

@@ -90,11 +90,7 @@ fn answer(hostname: &str, line: &mut Vec<u8>, typed: &[u8]) -> Vec<u8> {
                 }
                 out.extend_from_slice(prompt(hostname).as_bytes());
             }
-            0x08 | 0x7f => {
-                if line.pop().is_some() {
-                    out.extend_from_slice(b"\x08 \x08");
-                }
-            }
+            0x08 | 0x7f if line.pop().is_some() => out.extend_from_slice(b"\x08 \x08"),
             b' '..=b'~' if line.len() < LINE_BYTES_MAX => {
                 line.push(*byte);
                 out.push(*byte);
