@@ -46,6 +46,7 @@ pub mod shown;
 pub mod signing;
 pub mod ssh_key;
 pub mod status;
+pub mod terminal;
 pub mod token;
 pub mod usage;
 pub mod view;
@@ -96,6 +97,7 @@ struct Inner {
     work: Notify,
     looks: watch::Sender<usize>,
     settling: reconcile::Settling,
+    terminals: Arc<terminal::Places>,
     epochs: Notify,
     mailer: Arc<dyn mail::Mailer>,
     mails: Notify,
@@ -164,6 +166,7 @@ impl Cloud {
             work: Notify::new(),
             looks: watch::Sender::new(0),
             settling: reconcile::Settling::default(),
+            terminals: Arc::default(),
             epochs: Notify::new(),
             mailer,
             mails: Notify::new(),
