@@ -9,6 +9,7 @@ mod people;
 mod resolve;
 mod run;
 mod ssh;
+mod terminal;
 pub mod webhook;
 
 pub use run::run;
