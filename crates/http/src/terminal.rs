@@ -254,11 +254,11 @@ impl Wire {
                 Happened::Sent(Err(_)) => return End::Left,
                 Happened::Draining => return End::closed(CloseCode::Away, "the server stops; connect again"),
                 Happened::Due => {
-                    if now >= silent_at {
-                        return End::closed(CloseCode::Policy, "nothing was heard for 60 seconds, no pong either");
-                    }
                     if now >= active_at + IDLE_MAX {
                         return End::closed(CloseCode::Normal, "nothing was typed or shown for an hour");
+                    }
+                    if now >= silent_at {
+                        return End::closed(CloseCode::Policy, "nothing was heard for 60 seconds, no pong either");
                     }
                     if let Err(over) = self.credential.holds(&app, CHECK_EVERY).await {
                         return over.into();

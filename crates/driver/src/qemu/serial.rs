@@ -15,7 +15,7 @@ use super::console::Console;
 use crate::terminal::{Guest, OUTPUT_CHUNK_BYTES_MAX};
 
 /// Milliseconds between tries to reach the console.
-const RETRY_MS: u64 = 1_000;
+const RETRY_MS: u64 = 5_000;
 
 /// The server's end of a machine's console.
 pub struct Serial {
