@@ -6,7 +6,8 @@
 //! ```
 //! What a guest writes is passed on as it is: it is for a terminal, and does to it what the guest likes, as with any remote
 //! login. The credential is in a header, which no page of a browser can set for a WebSocket, and cookies are ignored: so no
-//! page can open one with somebody else's sign-in. Deliberately not here: who may open one (`control`).
+//! page can open one with somebody else's sign-in. No line of a log holds what goes through: libraries' begin at `warn`.
+//! Deliberately not here: who may open one (`control`).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -28,7 +29,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::app::App;
+use crate::app::{App, CountedTerminal};
 use crate::call::Call;
 use crate::endpoint::Upgrade;
 use crate::headers;
@@ -74,7 +75,9 @@ pub(crate) async fn attach(
     let opened = (upgrade.open)(&call).await?;
     let bearer = headers::bearer(headers).map_err(no_credential)?.to_owned();
     let (mode, address) = (call.mount.mode, call.request.address);
-    let session = Session { app: call.app, opened, bearer, mode, address, hold };
+    // Counted from here on: a drain that begins now must not miss it.
+    let counted = call.app.terminal_opened();
+    let session = Session { app: call.app, opened, bearer, mode, address, hold, counted };
     tokio::spawn(scope::of(trail.id, session.run(handshaken.socket)));
     trail.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     trail.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -91,6 +94,7 @@ struct Session {
     mode: Mode,
     address: IpAddr,
     hold: Hold,
+    counted: CountedTerminal,
 }
 
 /// Why a terminal is closed.
@@ -125,7 +129,6 @@ const fn stopped() -> End {
 impl Session {
     /// Serves it until it ends.
     async fn run(self, upgrade: OnUpgrade) {
-        let counted = self.app.terminal_opened();
         let upgraded = tokio::select! {
             upgraded = upgrade => upgraded,
             () = self.app.cloud.clock().sleep(UPGRADE_MAX) => return,
@@ -144,7 +147,7 @@ impl Session {
             .write_buffer_size(0)
             .max_write_buffer_size(UNSENT_BYTES_MAX);
         let (sink, stream) = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await.split();
-        let Self { app, opened: Opened { screen, keyboard, kept }, bearer, mode, address, hold } = self;
+        let Self { app, opened: Opened { screen, keyboard, kept }, bearer, mode, address, hold, counted } = self;
         let now = app.cloud.clock().monotonic();
         let credential = Credential { kept, bearer, mode, address, checked_at: now };
         let mut wire = Wire { app: app.clone(), sink, stream, screen, keyboard, credential, typed: Vec::new() };

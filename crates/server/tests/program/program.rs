@@ -274,7 +274,7 @@ impl Typed {
         while !self.seen.contains(text) {
             match self.output.recv_timeout(WAIT_MAX) {
                 Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
-                Err(_) => panic!("no {text:?} in {:?}; {}", self.seen, self.complaints()),
+                Err(why) => panic!("{why}: no {text:?} in {:?}; {}", self.seen, self.complaints()),
             }
         }
     }
