@@ -107,7 +107,10 @@ impl App {
 
     /// The numbers of requests and their answers.
     pub fn metrics(&self) -> Vec<Metric> {
-        self.metrics.read()
+        let open = u64::try_from(*self.terminals.borrow()).unwrap_or(u64::MAX);
+        let mut metrics = self.metrics.read();
+        metrics.push(Metric::gauge("nephos_terminals", "Open terminals on consoles.", &[], open));
+        metrics
     }
 
     /// Its versions and operations.

@@ -1,4 +1,4 @@
-//! Terminals over WebSockets, with a client of another make than ours on a socket of its own.
+//! Terminals over WebSockets, with a client on a socket of loopback: what is refused, shown, lost, closed and bounded.
 
 #![allow(clippy::unwrap_used)] // what fails here fails the test
 
