@@ -48,6 +48,7 @@ pub mod ssh_key;
 pub mod status;
 mod tally;
 pub mod telemetry;
+pub mod terminal;
 pub mod token;
 pub mod usage;
 pub mod view;
@@ -100,6 +101,7 @@ struct Inner {
     work: Notify,
     looks: watch::Sender<usize>,
     settling: reconcile::Settling,
+    terminals: Arc<terminal::Places>,
     epochs: Notify,
     mailer: Arc<dyn mail::Mailer>,
     mails: Notify,
@@ -170,6 +172,7 @@ impl Cloud {
             work: Notify::new(),
             looks: watch::Sender::new(0),
             settling: reconcile::Settling::default(),
+            terminals: Arc::default(),
             epochs: Notify::new(),
             mailer,
             mails: Notify::new(),

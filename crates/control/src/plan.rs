@@ -218,6 +218,14 @@ impl Cloud {
         self.tell_audit(&mut plan.batch, &author, change);
     }
 
+    /// Adds an audit row to the plan of what changes nothing and is worth one all the same.
+    pub(crate) fn journal_read<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, read: Change) {
+        if grant.caller().mode == Mode::Test {
+            plan.batch.push_first(nephos_store::tenant::hold_epoch(grant.tenant()));
+        }
+        self.tell_audit(&mut plan.batch, &Author::of(grant), read);
+    }
+
     /// Adds a change's event to the plan: for what changes along with the resource whose audit row tells of it.
     pub(crate) fn announce<T, P>(&self, plan: &mut Plan<T>, grant: &Grant<P>, now: Timestamp, change: &Change) {
         self.tell_event(&mut plan.batch, &Author::of(grant), now, change);

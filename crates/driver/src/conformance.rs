@@ -7,12 +7,14 @@
 //! Deliberately not here: what only one driver can show, such as logging in over SSH.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nephos_model::Timestamp;
 use nephos_model::compute::Address;
 use nephos_model::ssh_key::PublicKey;
 
+use crate::terminal::{Keyboard, Screen, Shown, TERMINALS_MAX, TerminalError};
 use crate::{Driver, Goal, Halt, Machine, Report, Seen, Stop};
 
 /// Bytes of notes at most, as [`crate::Notes`] has it.
@@ -21,6 +23,10 @@ pub const NOTES_BYTES_MAX: usize = 4 * 1024;
 pub const MOVES_MAX: usize = 400;
 /// Looks at a console that is empty as yet at most.
 pub const LOOKS_MAX: usize = 100;
+/// Real milliseconds without output after which a guest is typed at again: one that still boots takes no input.
+const TYPE_AGAIN_MS: u64 = 500;
+/// Times that a guest is typed at before it is taken for deaf.
+const TYPED_MAX: usize = 200;
 /// Bytes of a console that are more than any guest of these tests writes.
 const CONSOLE_BYTES: usize = 1024 * 1024;
 
@@ -59,6 +65,7 @@ pub async fn run(fixture: &mut dyn Fixture) {
     a_wiped_machine_is_fresh(fixture).await;
     a_disk_grows_while_nothing_runs(fixture).await;
     the_console_is_bounded(fixture).await;
+    terminals_see_and_type(fixture).await;
     machines_are_apart(fixture).await;
 }
 
@@ -304,7 +311,7 @@ pub async fn the_console_is_bounded(fixture: &mut dyn Fixture) {
         if bench.console(CONSOLE_BYTES).await.len() > BYTES_MAX {
             break;
         }
-        let at = bench.machine.now.plus(std::time::Duration::from_millis(200));
+        let at = bench.machine.now.plus(Duration::from_millis(200));
         bench.fixture.wait(&mut bench.machine, at).await;
     }
     bench.reach(Goal::Stopped { how: Stop::Forced }).await;
@@ -314,6 +321,58 @@ pub async fn the_console_is_bounded(fixture: &mut dyn Fixture) {
     assert_eq!(end, whole[whole.len() - BYTES_MAX..], "a bounded answer is the end of the whole one");
     assert_eq!(bench.console(0).await, b"");
     bench.clear().await;
+}
+
+/// What anybody types is answered to everybody; terminals are bounded, and end with the run of the machine.
+///
+/// # Panics
+/// When the driver breaks its contract.
+pub async fn terminals_see_and_type(fixture: &mut dyn Fixture) {
+    let mut bench = Bench::new(fixture).await;
+    bench.assert_no_terminal().await;
+    bench.reach(Goal::Stopped { how: Stop::Forced }).await;
+    bench.assert_no_terminal().await;
+    bench.reach(Goal::Running { boot: 1 }).await;
+    let mut open = Vec::new();
+    for _ in 0..TERMINALS_MAX {
+        open.push(bench.driver.terminal(&bench.machine, 0).await.expect("a machine that runs has terminals"));
+    }
+    let refused = bench.driver.terminal(&bench.machine, 0).await;
+    assert!(matches!(refused, Err(TerminalError::Full)), "one more than may be: {refused:?}");
+    open.truncate(2);
+    for (typist, word) in [(0, "conformance-one"), (1, "conformance-two")] {
+        let keyboard = open[typist].keyboard.clone();
+        for terminal in &mut open {
+            type_until(&keyboard, &mut terminal.screen, word).await;
+        }
+    }
+    bench.reach(Goal::Stopped { how: Stop::Forced }).await;
+    for terminal in &mut open {
+        let ended = async { while terminal.screen.next().await != Shown::Ended {} };
+        let ended = tokio::time::timeout(Duration::from_millis(TYPE_AGAIN_MS * 20), ended).await;
+        assert!(ended.is_ok(), "a terminal ends with the run of its machine");
+    }
+    bench.assert_no_terminal().await;
+    bench.clear().await;
+}
+
+/// Types a word, again and again, until a screen shows it.
+async fn type_until(keyboard: &Keyboard, screen: &mut Screen, word: &str) {
+    let mut seen = Vec::new();
+    for _ in 0..TYPED_MAX {
+        keyboard.press(&mut format!("{word}\r").into_bytes()).await.expect("the machine runs");
+        while let Ok(shown) = tokio::time::timeout(Duration::from_millis(TYPE_AGAIN_MS), screen.next()).await {
+            match shown {
+                Shown::Bytes(bytes) => seen.extend_from_slice(&bytes),
+                Shown::Lost { .. } => {}
+                Shown::Ended => panic!("the terminal ended: {}", String::from_utf8_lossy(&seen)),
+            }
+            if seen.windows(word.len()).any(|window| window == word.as_bytes()) {
+                return;
+            }
+        }
+    }
+    panic!("{word:?} is not seen in {}", String::from_utf8_lossy(&seen));
 }
 
 /// Two machines of one environment have different addresses and host keys, and stopping one leaves the other alone.
@@ -451,6 +510,11 @@ impl<'a> Bench<'a> {
         let bytes = self.driver.console(&self.machine, bytes_max).await.expect("a console can be read");
         assert!(bytes.len() <= bytes_max, "{} bytes of a console, {bytes_max} were asked for", bytes.len());
         bytes
+    }
+
+    async fn assert_no_terminal(&self) {
+        let refused = self.driver.terminal(&self.machine, 0).await;
+        assert!(matches!(refused, Err(TerminalError::NotRunning)), "a machine that does not run has none: {refused:?}");
     }
 
     async fn assert_listed(&self, wanted: bool) {

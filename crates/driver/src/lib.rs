@@ -8,6 +8,7 @@
 pub mod conformance;
 pub mod qemu;
 pub mod simulator;
+pub mod terminal;
 
 use std::fmt;
 
@@ -17,6 +18,8 @@ use nephos_model::id::{ComputeId, EnvironmentId};
 use nephos_model::image::Image;
 use nephos_model::region::Capacity;
 use nephos_model::telemetry::Counters;
+
+use crate::terminal::{Terminal, TerminalError};
 
 /// Everything a driver needs to build and run one compute.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -230,6 +233,10 @@ pub trait Driver: Send + Sync + fmt::Debug {
     fn imagined(&self, _id: ComputeId, _shape: Shape, _began_at: Timestamp, _at: Timestamp) -> Option<Counters> {
         None
     }
+
+    /// A terminal on the serial console of a machine that runs, beginning with the last `bytes_max` bytes that it wrote. It ends
+    /// with the machine's run as far as this driver sees it: where several servers share a simulation, another may stop it.
+    async fn terminal(&self, machine: &Machine, bytes_max: usize) -> Result<Terminal, TerminalError>;
 
     /// Ends when the state of some machine may have changed by itself, and names it.
     async fn changed(&self) -> ComputeId;

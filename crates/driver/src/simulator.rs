@@ -3,10 +3,12 @@
 //! It goes through the same states as a real machine, in believable time. Everything it knows about a machine is in
 //! [`Machine::notes`]; what there is of it is a pure function of those notes and [`Machine::now`]. So it needs no memory,
 //! no host and no adoption after a restart, several replicas may share it, and a tenant's clock moves it as far as it likes.
-//! Deliberately not here: guests. Nothing listens at a simulated address.
+//! Deliberately not here: guests. Nothing listens at a simulated address. Terminals that are open are the one thing that is
+//! held in memory (`echo`): they end with the process, and nothing that they say changes a machine.
 //!
 //! The label `simulate` makes a machine misbehave, see [`Simulate`].
 
+mod echo;
 mod face;
 mod load;
 mod script;
@@ -19,7 +21,9 @@ use nephos_model::id::ComputeId;
 use nephos_model::region::Capacity;
 use nephos_model::telemetry::Counters;
 
+use self::echo::Lines;
 use self::script::Script;
+use crate::terminal::{Terminal, TerminalError};
 use crate::{Availability, Driver, DriverError, Goal, Halt, Host, Machine, Report, Seen, Shape, Stop};
 
 /// The label that makes a machine misbehave.
@@ -69,14 +73,25 @@ impl Simulate {
     }
 }
 
-/// The driver of the sandbox. Holds nothing.
+/// The driver of the sandbox. Holds nothing but open terminals.
 #[derive(Debug, Default)]
-pub struct Simulator(());
+pub struct Simulator {
+    lines: Lines,
+}
 
 impl Simulator {
     /// The simulator; all of them are alike.
     pub const fn new() -> Self {
-        Self(())
+        Self { lines: Lines::new() }
+    }
+
+    /// What there is; terminals on what has stopped end with that.
+    fn noticed(&self, script: &Script, machine: &Machine) -> Seen {
+        let seen = seen(script, machine);
+        if matches!(seen, Seen::Stopped { .. } | Seen::Absent) {
+            self.lines.close(machine.id);
+        }
+        seen
     }
 }
 
@@ -104,7 +119,7 @@ impl Driver for Simulator {
 
     async fn observe(&self, machine: &Machine) -> Result<Report, DriverError> {
         let script = Script::read(machine)?;
-        Ok(Report { seen: seen(&script, machine), notes: None })
+        Ok(Report { seen: self.noticed(&script, machine), notes: None })
     }
 
     async fn converge(&self, machine: &Machine, goal: Goal) -> Result<Report, DriverError> {
@@ -132,10 +147,11 @@ impl Driver for Simulator {
             (Seen::Busy { .. } | Seen::Running { .. }, Goal::Running { .. }) => false,
         };
         let notes = if moved { Some(script.write()?) } else { None };
-        Ok(Report { seen: seen(&script, machine), notes })
+        Ok(Report { seen: self.noticed(&script, machine), notes })
     }
 
-    async fn discard(&self, _: ComputeId) -> Result<(), DriverError> {
+    async fn discard(&self, id: ComputeId) -> Result<(), DriverError> {
+        self.lines.close(id);
         Ok(())
     }
 
@@ -181,6 +197,14 @@ impl Driver for Simulator {
 
     fn imagined(&self, id: ComputeId, shape: Shape, began_at: Timestamp, at: Timestamp) -> Option<Counters> {
         Some(load::counters(id, shape, began_at, at))
+    }
+
+    async fn terminal(&self, machine: &Machine, bytes_max: usize) -> Result<Terminal, TerminalError> {
+        let script = Script::read(machine)?;
+        match seen(&script, machine) {
+            Seen::Running { .. } => self.lines.attach(machine, face::console(machine, script.last_boot(), bytes_max)),
+            _ => Err(TerminalError::NotRunning),
+        }
     }
 
     async fn changed(&self) -> ComputeId {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nephos_driver::conformance::{self, Fixture};
 use nephos_driver::qemu::images::ImageError;
 use nephos_driver::qemu::{Format, HeaderError, Network, Options, Qemu, Verdict};
+use nephos_driver::terminal::{Shown, Terminal};
 use nephos_driver::{Availability, Driver, DriverError, Goal, Halt, Machine, Seen, Stop};
 use nephos_model::clock::Sleep;
 use nephos_model::compute::Address;
@@ -327,6 +328,7 @@ conforms! {
     a_wiped_machine_is_fresh,
     a_disk_grows_while_nothing_runs,
     the_console_is_bounded,
+    terminals_see_and_type,
     machines_are_apart,
 }
 
@@ -397,6 +399,61 @@ async fn the_life_of_a_machine() {
     world.driver.discard(machine.id).await.unwrap();
     assert_eq!(world.driver.machines().await.unwrap(), []);
     world.assert_nothing_left();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shell_is_used_at_the_serial_console() {
+    let mut world = World::new().await;
+    let machine = world.machine("web-1", world.environment);
+    world.run(&machine, 1).await;
+    world.wait_console(&machine, "Press Enter").await;
+    let mut terminal = world.driver.terminal(&machine, 4_000).await.unwrap();
+    see(&mut terminal, "Press Enter").await;
+    enter(&terminal, "").await;
+    see(&mut terminal, "# ").await;
+    enter(&terminal, "echo $((6 * 7)) on $(tty)").await;
+    see(&mut terminal, "42 on /dev/ttyS0").await;
+    // What is typed is in the log of the console too, as the guest echoed it.
+    world.wait_console(&machine, "42 on /dev/ttyS0").await;
+
+    // One who does not read loses output, and holds up nobody.
+    enter(&terminal, "yes 0123456789 | head -n 20000; echo $((7 * 7)) lines").await;
+    world.wait_console(&machine, "49 lines").await;
+    let mut lost = 0;
+    while lost == 0 {
+        match terminal.screen.next().await {
+            Shown::Lost { bytes } => lost = bytes,
+            shown => assert!(matches!(shown, Shown::Bytes(_)), "{shown:?}"),
+        }
+    }
+    see(&mut terminal, "49 lines").await;
+
+    // The next server's terminals are the same guest's; those of the one that went ended with it.
+    world.restart();
+    while terminal.screen.next().await != Shown::Ended {}
+    let mut terminal = world.driver.terminal(&machine, 0).await.unwrap();
+    enter(&terminal, "echo $((8 * 8)) again").await;
+    see(&mut terminal, "64 again").await;
+    world.driver.discard(machine.id).await.unwrap();
+    while terminal.screen.next().await != Shown::Ended {}
+    world.assert_nothing_left();
+}
+
+async fn enter(terminal: &Terminal, line: &str) {
+    terminal.keyboard.press(&mut format!("{line}\r").into_bytes()).await.unwrap();
+}
+
+/// Reads until a text comes.
+async fn see(terminal: &mut Terminal, text: &str) {
+    let mut seen = String::new();
+    while !seen.contains(text) {
+        let shown = tokio::time::timeout(Duration::from_secs(PATIENCE_SECS), terminal.screen.next()).await;
+        match shown.unwrap_or_else(|_| panic!("no {text:?} in {seen:?}")) {
+            Shown::Bytes(bytes) => seen.push_str(&String::from_utf8_lossy(&bytes)),
+            Shown::Lost { .. } => {}
+            Shown::Ended => panic!("it ended after {seen:?}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

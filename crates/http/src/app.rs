@@ -57,6 +57,16 @@ pub struct Peer {
     pub address: IpAddr,
 }
 
+/// An open terminal, which a drain waits for.
+#[derive(Debug)]
+pub(crate) struct CountedTerminal(Arc<App>);
+
+impl Drop for CountedTerminal {
+    fn drop(&mut self) {
+        self.0.terminals.send_modify(|open| *open -= 1);
+    }
+}
+
 /// The application that answers requests.
 #[derive(Debug)]
 pub struct App {
@@ -68,6 +78,8 @@ pub struct App {
     pub(crate) documents: Documents,
     docs: OnceLock<Docs>,
     pub(crate) held: Held,
+    /// How many terminals are open.
+    terminals: watch::Sender<usize>,
     draining: watch::Sender<bool>,
 }
 
@@ -88,13 +100,17 @@ impl App {
             documents,
             docs: OnceLock::new(),
             held: Held::default(),
+            terminals: watch::Sender::new(0),
             draining: watch::Sender::new(false),
         }))
     }
 
     /// The numbers of requests and their answers.
     pub fn metrics(&self) -> Vec<Metric> {
-        self.metrics.read()
+        let open = u64::try_from(*self.terminals.borrow()).unwrap_or(u64::MAX);
+        let mut metrics = self.metrics.read();
+        metrics.push(Metric::gauge("nephos_terminals", "Open terminals on consoles.", &[], open));
+        metrics
     }
 
     /// Its versions and operations.
@@ -110,6 +126,18 @@ impl App {
     /// Tells when no more is begun, so that what would never end does.
     pub(crate) fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
+    }
+
+    /// Counts a terminal for as long as what is returned is kept.
+    pub(crate) fn terminal_opened(self: &Arc<Self>) -> CountedTerminal {
+        self.terminals.send_modify(|open| *open += 1);
+        CountedTerminal(Arc::clone(self))
+    }
+
+    /// Waits until no terminal is open; a drain closes them.
+    pub(crate) async fn terminals_closed(&self) {
+        // The sender lives as long as we do.
+        let _ = self.terminals.subscribe().wait_for(|open| *open == 0).await;
     }
 
     /// The documentation.

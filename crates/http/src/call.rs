@@ -37,6 +37,8 @@ pub struct Call {
     pub(crate) request_uuid: String,
     pub(crate) mount: Mount,
     pub(crate) endpoint: &'static Endpoint,
+    /// What the request needs of its credential.
+    pub(crate) need: Option<Need>,
     /// The path under the base URL.
     pub(crate) path: String,
     /// The `{id}` of the path.
@@ -148,7 +150,7 @@ impl Call {
     /// # Errors
     /// A 500 when the table names another permission than the handler: a defect that the authorization test finds.
     pub fn grant<P: Permission>(&self) -> Result<Grant<P>, Fault> {
-        if self.endpoint.need != Some(Need::of::<P>()) {
+        if self.need != Some(Need::of::<P>()) {
             return Err(Fault::internal(format!("{} checks another permission than its handler", self.endpoint.id)));
         }
         self.caller()?.permit::<P>(&self.request)

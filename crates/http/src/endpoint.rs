@@ -6,6 +6,7 @@ use std::pin::Pin;
 use nephos_control::caller::{Permission, Reach};
 use nephos_control::event::Follower;
 use nephos_control::plan::CommitError;
+use nephos_control::terminal::Opened;
 use nephos_model::role::Role;
 use nephos_model::scope::Scope;
 use nephos_model::tenant::Mode;
@@ -27,6 +28,18 @@ pub type LookUp = for<'a> fn(&'a Call) -> Pin<Box<dyn Future<Output = Vec<Detail
 
 /// Begins to follow what the operation lists.
 pub type Streamer = for<'a> fn(&'a Call) -> Pin<Box<dyn Future<Output = Result<Follower, Fault>> + Send + 'a>>;
+
+/// Opens a terminal on what the operation reads.
+pub type TerminalOpener = for<'a> fn(&'a Call) -> Pin<Box<dyn Future<Output = Result<Opened, Fault>> + Send + 'a>>;
+
+/// What an operation becomes for a client that asks for a WebSocket.
+#[derive(Debug, Clone, Copy)]
+pub struct Upgrade {
+    /// What that needs of a credential, instead of what the operation needs.
+    pub need: Need,
+    /// What opens it.
+    pub open: TerminalOpener,
+}
 
 /// What an operation needs of a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +121,8 @@ pub struct Endpoint {
     pub look_up: Option<LookUp>,
     /// What follows, for a client that asks for a stream of events.
     pub streamer: Option<Streamer>,
+    /// What it becomes for a client that asks for a WebSocket.
+    pub upgrade: Option<Upgrade>,
     /// Whether it begins an operation whose end `Prefer: wait=N` waits for.
     pub waits: bool,
     /// Fields of the body of which exactly one must be sent; none when there are no such.
@@ -154,6 +169,7 @@ impl Endpoint {
             example: "",
             look_up: None,
             streamer: None,
+            upgrade: None,
             waits: false,
             exactly_one: &[],
             success,
@@ -235,6 +251,13 @@ impl Endpoint {
     #[must_use]
     pub const fn streams(mut self, streamer: Streamer) -> Self {
         self.streamer = Some(streamer);
+        self
+    }
+
+    /// A client may ask for a WebSocket instead.
+    #[must_use]
+    pub const fn upgrades(mut self, need: Need, open: TerminalOpener) -> Self {
+        self.upgrade = Some(Upgrade { need, open });
         self
     }
 

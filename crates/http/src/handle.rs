@@ -271,7 +271,8 @@ pub(crate) fn fault_body(app: &App, mount: Mount, request_id: &str, fault: &Faul
 
 fn respond(app: &App, trail: Trail, asked: &HeaderMap, decided: Decided, is_head: bool) -> Response<ResponseBody> {
     let Trail { uuid, mount, mut headers, endpoint, ending, .. } = trail;
-    let has_body = !matches!(decided.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let has_body =
+        !matches!(decided.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::SWITCHING_PROTOCOLS);
     if has_body {
         headers.insert(header::CONTENT_TYPE, decided.kind);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -1,6 +1,7 @@
 //! The heads of requests as they were sent, for what the parser hides or lets pass: of a request with both `Content-Length`
 //! and `Transfer-Encoding` it leaves one. Such a request may be two to a proxy in front, so it is refused.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::request::Parts;
@@ -15,7 +16,7 @@ const IDLE_BYTES_MAX: usize = 4 * 1024;
 
 /// What one connection read since its last answer.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Heads(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Heads(Arc<Mutex<Vec<u8>>>, Arc<AtomicBool>);
 
 impl Heads {
     /// More was read.
@@ -23,6 +24,17 @@ impl Heads {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let room = KEPT_BYTES_MAX - kept.len();
         kept.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    /// The connection speaks another protocol from now on: what passes is no request and no answer.
+    pub(crate) fn end(&self) {
+        self.1.store(true, Ordering::Release);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+    }
+
+    /// Whether it does.
+    pub(crate) fn are_over(&self) -> bool {
+        self.1.load(Ordering::Acquire)
     }
 
     /// Something was answered: what comes is the next request.

@@ -1,4 +1,4 @@
-//! Connections that are held open: long polls now, streams and terminals later. A key may hold a bounded number at once.
+//! Connections that are held open: long polls, streams and terminals. A key may hold a bounded number at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

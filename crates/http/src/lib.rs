@@ -28,6 +28,8 @@ pub mod reply;
 pub mod serve;
 pub mod stream;
 pub mod surface;
+mod terminal;
+pub mod websocket;
 
 pub use app::{App, Config, Peer};
 pub use client_address::ForwardedHeader;

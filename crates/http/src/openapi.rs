@@ -240,6 +240,12 @@ fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut Sc
             json!({"description": "The client has it already: `If-None-Match` names its state."}),
         );
     }
+    if endpoint.upgrade.is_some() {
+        responses.insert(
+            "101".to_owned(),
+            json!({"description": "The connection is a WebSocket from now on, as the client's `Upgrade` asks."}),
+        );
+    }
     if endpoint.is_idempotent_by_key() && mount.surface.name() == "strettch" && endpoint.success.status() != 202 {
         responses.insert("202".to_owned(), json!({
             "description": "The request was done before with this idempotency key; this is the first answer's body.",
@@ -271,6 +277,9 @@ fn operation(mount: Mount, endpoint: &Endpoint, origin: &str, generator: &mut Sc
         "x-idempotent-by-key": endpoint.is_idempotent_by_key(),
         "x-errors": faults(endpoint).iter().map(|code| mount.surface.code(*code)).collect::<Vec<_>>(),
     });
+    if let Some(upgrade) = endpoint.upgrade {
+        out["x-websocket-required-scope"] = json!(upgrade.need.scope.to_string());
+    }
     if endpoint.is_open {
         out["security"] = json!([]);
     }
@@ -313,7 +322,7 @@ fn faults(endpoint: &Endpoint) -> Vec<Code> {
         | Code::ServiceUnavailable => true,
         Code::Forbidden => endpoint.need.is_some() || endpoint.faults.contains(code),
         Code::ResourceNotFound => endpoint.path.contains("{id}") || posts,
-        Code::Conflict => writes && endpoint.faults.contains(code),
+        Code::Conflict => (writes || endpoint.upgrade.is_some()) && endpoint.faults.contains(code),
         Code::PreconditionFailed => matches!(endpoint.method, "PATCH" | "DELETE"),
         Code::PayloadTooLarge | Code::UnsupportedMediaType => takes_body,
         Code::IdempotencyInProgress | Code::IdempotencyKeyReused => posts,

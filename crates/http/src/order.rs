@@ -40,6 +40,7 @@ use crate::mount::{Mount, Place};
 use crate::query::Query;
 use crate::registry::{Ending, Stage};
 use crate::stream::{EVENT_STREAM, Listener, ResponseBody};
+use crate::{terminal, websocket};
 
 /// Bytes of a body at most where no credential is asked for: 16 KiB.
 pub const OPEN_BODY_BYTES_MAX: usize = 16 * 1024;
@@ -108,7 +109,7 @@ impl Decided {
         Self { status, body: ResponseBody::from(body), kind: HeaderValue::from_static("application/json") }
     }
 
-    fn empty(status: StatusCode) -> Self {
+    pub(crate) fn empty(status: StatusCode) -> Self {
         Self::json(status, Bytes::new())
     }
 }
@@ -191,15 +192,17 @@ where
     trail.endpoint = Some(endpoint);
 
     // 7. Role and scope.
-    if let (Some(need), Some(caller)) = (endpoint.need, &caller) {
+    let upgrade = endpoint.upgrade.filter(|_| websocket::is_asked_for(parts));
+    let needed = upgrade.map_or(endpoint.need, |upgrade| Some(upgrade.need));
+    if let (Some(need), Some(caller)) = (needed, &caller) {
         caller.check(need.scope, need.role, need.reach)?;
     }
 
     // 8. Media types, then the syntax of headers and query.
     let streams = endpoint.streamer.filter(|_| headers::asks_for_events(&parts.headers));
-    let form = match streams {
-        Some(_) => headers::JSON,
-        None => headers::chosen(&parts.headers, endpoint.forms, endpoint.form_by_default)
+    let form = match (streams, upgrade) {
+        (Some(_), _) | (_, Some(_)) => headers::JSON,
+        (None, None) => headers::chosen(&parts.headers, endpoint.forms, endpoint.form_by_default)
             .ok_or_else(headers::not_acceptable)?,
     };
     let takes_body = matches!(endpoint.method, "POST" | "PUT" | "PATCH");
@@ -211,6 +214,10 @@ where
         return Err(headers::unsupported_encoding());
     }
     let syntax = read_syntax(mount, endpoint, parts)?;
+    let upgrade = match upgrade {
+        Some(upgrade) => Some((upgrade, websocket::handshake(parts, &mut trail.headers)?)),
+        None => None,
+    };
 
     // 9. The body.
     let mut caller = caller;
@@ -219,7 +226,7 @@ where
         // It may have taken half a minute: who lost the right meanwhile does nothing with it.
         if caller.is_some() {
             let now = authenticate(app, trail, mount, parts, address).await?;
-            endpoint.need.map_or(Ok(()), |need| now.check(need.scope, need.role, need.reach))?;
+            needed.map_or(Ok(()), |need| now.check(need.scope, need.role, need.reach))?;
             caller = Some(now);
         }
         json
@@ -233,7 +240,8 @@ where
         .filter(|seconds| *seconds > 0 && endpoint.waits && !syntax.query.flag("dry_run"));
     let wait_s = asked_s.or(prefers_s).unwrap_or(0);
     let key_id = caller.as_ref().and_then(|caller| caller.key_id);
-    let mut hold = if wait_s > 0 || streams.is_some() { Some(app.held.hold(key_id)?) } else { None };
+    let mut hold =
+        if wait_s > 0 || streams.is_some() || upgrade.is_some() { Some(app.held.hold(key_id)?) } else { None };
     trail.held = hold.is_some();
     let known = Known {
         id: trail.id,
@@ -248,6 +256,7 @@ where
         request_uuid: trail.uuid.clone(),
         mount,
         endpoint,
+        need: needed,
         path: path.to_owned(),
         segment: segment.to_owned(),
         form,
@@ -264,6 +273,11 @@ where
         && let Some(hold) = hold.take()
     {
         return listen(trail, call, streamer, hold, &parts.headers).await;
+    }
+    if let Some((upgrade, handshaken)) = upgrade
+        && let Some(hold) = hold.take()
+    {
+        return terminal::attach(trail, call, upgrade, handshaken, hold, &parts.headers).await;
     }
     // Boxed before it is handed on, or it would be copied at each step.
     let performing = Box::pin(perform(call, syntax.key, json));
@@ -652,7 +666,7 @@ fn too_slow(what: &str) -> Fault {
     Fault::new(Code::RequestTimeout, format!("The request took too long to {what}. It may be tried again."))
 }
 
-fn no_credential(why: NoCredential) -> Fault {
+pub(crate) fn no_credential(why: NoCredential) -> Fault {
     let message = match why {
         NoCredential::Missing => "This needs a credential: send Authorization: Bearer and an API key or token.",
         NoCredential::Malformed => "The Authorization header must be \"Bearer\", a space and an API key or token.",

@@ -84,21 +84,25 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
         let heads = Heads::default();
         let io = TokioIo::new(Answering { stream, app: app.clone(), heads: heads.clone() });
         let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let app = served.clone();
+            let (app, heads) = (served.clone(), heads.clone());
             let (mut parts, body) = request.into_parts();
             if let Some(bad) = heads.judge(&parts) {
                 parts.extensions.insert(bad);
             }
             // Boxed, because it is some kilobytes that hyper would move about and keep within each connection's own state:
             // the next request, of whatever connection, finds this memory still in the processor's cache.
-            Box::pin(
-                async move { Ok::<_, Infallible>(handle(&app, hyper::Request::from_parts(parts, body), peer).await) },
-            )
+            Box::pin(async move {
+                let response = handle(&app, hyper::Request::from_parts(parts, body), peer).await;
+                if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                    heads.end();
+                }
+                Ok::<_, Infallible>(response)
+            })
         });
         let watcher = graceful.watcher();
         let builder = builder.clone();
         tokio::spawn(async move {
-            let connection = builder.serve_connection(io, service);
+            let connection = builder.serve_connection_with_upgrades(io, service);
             if let Err(error) = watcher.watch(connection).await {
                 tracing::debug!(%error, "a connection ended early");
             }
@@ -108,7 +112,12 @@ pub async fn serve(listener: TcpListener, app: Arc<App>, shutdown: impl Future<O
     drop(listener);
     app.drain();
     let deadline = app.cloud.clock().sleep(Duration::from_secs(DRAIN_DEADLINE_S));
-    if let Either::Right(_) = select(pin!(graceful.shutdown()), deadline).await {
+    let drained = async {
+        graceful.shutdown().await;
+        // What was a connection and became a terminal is closed by itself.
+        app.terminals_closed().await;
+    };
+    if let Either::Right(_) = select(pin!(drained), deadline).await {
         tracing::warn!("requests were still under way at the end of the drain");
     }
 }
@@ -156,6 +165,9 @@ impl<S> Answering<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Answering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.heads.are_over() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.heads.read(&buf.filled()[before..]);
@@ -165,6 +177,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Answering<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        if self.heads.are_over() {
+            return Pin::new(&mut self.stream).poll_write(cx, buf);
+        }
         self.heads.answered();
         let Some(replaced) = self.replacement(buf) else { return Pin::new(&mut self.stream).poll_write(cx, buf) };
         // A few hundred bytes as the last thing on a connection: they fit the socket's buffer, or the client reads nothing.
@@ -183,7 +198,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Answering<S> {
         if let [one] = bufs {
             return self.poll_write(cx, one);
         }
-        self.heads.answered();
+        if !self.heads.are_over() {
+            self.heads.answered();
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

@@ -10,6 +10,7 @@ mod resolve;
 mod run;
 mod ssh;
 pub mod telemetry;
+mod terminal;
 pub mod webhook;
 
 pub use run::run;

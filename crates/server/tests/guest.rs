@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nephos_driver::qemu::Options;
 use serde_json::{Value, json};
 
-use program::{Done, Place, Server};
+use program::{Done, Place, Server, Typed};
 
 /// The longest wait for one thing that a guest on a busy machine does.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -302,6 +302,39 @@ fn a_guest_outlives_its_server() {
     }
     assert_eq!(cloud.compute(&server, &id)["status"], json!("failed"));
 
+    cloud.delete(&server, &id);
+    cloud.assert_nothing_left();
+    server.stop();
+}
+
+#[test]
+fn a_guest_is_used_at_its_console() {
+    let cloud = Cloud::new();
+    let mut server = cloud.serve();
+    let (id, operation) = cloud.create(&server, &json!({"name": "web-4"}));
+    cloud.ended(&server, &operation);
+    for round in [6, 7] {
+        let mut command = cloud.place.command(&["computes", "console", "web-4", "--attach"]);
+        command.env("CLOUD_API_KEY", &cloud.key).env("NEPHOS_URL", &server.url);
+        let mut typed = Typed::piped(command);
+        // Attached while the guest boots, or when it has booted: the last output comes first.
+        typed.see(if round == 6 { "Press Enter for a shell." } else { "42 on /dev/ttyS0" });
+        typed.type_in("\r");
+        typed.see("# ");
+        typed.type_in(&format!("echo $(({round} * 7)) on $(tty)\r"));
+        typed.see(&format!("{} on /dev/ttyS0", round * 7));
+        if round == 6 {
+            // The server goes, the guest does not: the same shell goes on.
+            server.stop();
+            let (status, complaints) = typed.end();
+            assert_eq!(status.code(), Some(7), "{complaints}");
+            server = cloud.serve();
+        } else {
+            typed.type_in("poweroff\r");
+            let (status, complaints) = typed.end();
+            assert!(status.success() && complaints.contains("the compute has stopped"), "{status}: {complaints}");
+        }
+    }
     cloud.delete(&server, &id);
     cloud.assert_nothing_left();
     server.stop();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nephos_driver::simulator::Simulator;
+use nephos_driver::terminal::{Terminal, TerminalError};
 use nephos_driver::{Driver, DriverError, Goal, Host, Machine, Report};
 use nephos_model::id::ComputeId;
 use nephos_model::telemetry::Counters;
@@ -65,6 +66,10 @@ impl Driver for Measured {
 
     async fn console(&self, machine: &Machine, bytes_max: usize) -> Result<Vec<u8>, DriverError> {
         self.simulator.console(machine, bytes_max).await
+    }
+
+    async fn terminal(&self, machine: &Machine, bytes_max: usize) -> Result<Terminal, TerminalError> {
+        self.simulator.terminal(machine, bytes_max).await
     }
 
     async fn measure(&self) -> Result<Vec<(ComputeId, Counters)>, DriverError> {

@@ -25,6 +25,7 @@ mod qcow2;
 mod qmp;
 mod run;
 mod seed;
+mod serial;
 mod sys;
 mod task;
 
@@ -80,6 +81,7 @@ use self::home::{Home, Record};
 use self::hub::Switches;
 use self::probe::Facts;
 use self::task::{Changes, Link};
+use crate::terminal::{AttachError, Terminal, TerminalError};
 use crate::{Availability, Driver, DriverError, Goal, Host, Machine, Report};
 
 /// Milliseconds between looks at a host that can't run computes: the operator may have mended it.
@@ -322,6 +324,22 @@ impl Driver for Qemu {
             }
         }
         Ok(measured)
+    }
+
+    async fn terminal(&self, machine: &Machine, bytes_max: usize) -> Result<Terminal, TerminalError> {
+        // Whoever looks at a machine that runs follows it from then on.
+        self.observe(machine).await?;
+        let line = lock(&self.inner.links).get(&machine.id).map(|link| Arc::clone(&link.line));
+        let (line, home) = (line.ok_or(TerminalError::NotRunning)?, self.inner.home(machine.id));
+        let attach = move || match line.attach(|| console::tail(&home, bytes_max)) {
+            Err(AttachError::Read(e)) => Err(e),
+            other => Ok(other),
+        };
+        match blocking("a console log can't be read", attach).await? {
+            Ok(terminal) => Ok(terminal),
+            Err(AttachError::Full) => Err(TerminalError::Full),
+            Err(AttachError::Closed | AttachError::Read(_)) => Err(TerminalError::NotRunning),
+        }
     }
 
     async fn changed(&self) -> ComputeId {

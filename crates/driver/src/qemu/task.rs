@@ -1,4 +1,4 @@
-//! The task that owns one running machine: its monitor, its console, its end.
+//! The task that owns one running machine: its monitor, its console (`serial`), its end.
 //!
 //! ```text
 //!  Starting ──cont──▶ Running ⇄ Paused            (told by the monitor)
@@ -17,8 +17,6 @@ use std::time::Duration;
 use nephos_model::Clock;
 use nephos_model::id::ComputeId;
 use nephos_model::telemetry::Counters;
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
@@ -29,7 +27,9 @@ use super::hub::{self, Seat, Switches};
 use super::network::{Socket, Sockets};
 use super::process::{Exit, Process};
 use super::qmp::{Qmp, QmpError};
+use super::serial::Serial;
 use crate::Halt;
+use crate::terminal::Line;
 
 /// Milliseconds for QEMU to greet on its monitor.
 const GREETING_DEADLINE_MS: u64 = 10_000;
@@ -43,8 +43,6 @@ const ROUND_MS: u64 = 5_000;
 pub const PRESS_AGAIN_MS: u64 = 2_000;
 /// Bytes of QEMU's own log from which it is emptied.
 const QEMU_LOG_BYTES_MAX: u64 = 256 * 1024;
-/// Bytes of console that are read at once.
-const CONSOLE_CHUNK_BYTES: usize = 16 * 1024;
 /// Orders that wait for the task at most.
 const ORDERS_MAX: usize = 8;
 
@@ -109,6 +107,8 @@ pub struct Link {
     pub process: Process,
     /// What that does.
     pub status: watch::Receiver<Status>,
+    /// Its serial console, for terminals.
+    pub line: Arc<Line>,
     orders: mpsc::Sender<Order>,
     task: AbortHandle,
 }
@@ -180,9 +180,19 @@ pub fn start(subject: Subject, shared: Shared) -> io::Result<Link> {
     // A shutdown that was asked for before the server was started anew goes on.
     let pressing = subject.home.stopping_since(subject.boot)?.map(|_| shared.clock.monotonic());
     let has_private = subject.seat.is_some();
-    let task = Task { subject, shared, status, inbox, console, serial: None, pressing, has_private, cards: None };
-    let task = tokio::spawn(task.live(exit)).abort_handle();
-    Ok(Link { process, status: receiver, orders, task })
+    let (line, guest) = Line::open();
+    let serial = Serial {
+        id: subject.id,
+        path: subject.sockets.path(Socket::Serial),
+        clock: Arc::clone(&shared.clock),
+        console,
+        guest,
+        stream: None,
+        unsent: Vec::new(),
+    };
+    let task = Task { subject, shared, status, inbox, pressing, has_private, cards: None };
+    let task = tokio::spawn(task.live(exit, serial)).abort_handle();
+    Ok(Link { process, status: receiver, line, orders, task })
 }
 
 struct Task {
@@ -190,8 +200,6 @@ struct Task {
     shared: Shared,
     status: watch::Sender<Status>,
     inbox: mpsc::Receiver<Order>,
-    console: Console,
-    serial: Option<UnixStream>,
     /// When the power button is pressed next, once a shutdown was asked for.
     pressing: Option<Duration>,
     has_private: bool,
@@ -203,23 +211,26 @@ struct Task {
 enum Wake {
     Event(Result<super::qmp::Event, QmpError>),
     Order(Option<Order>),
-    Console(io::Result<Vec<u8>>),
     Press,
     Round,
 }
 
 impl Task {
-    async fn live(mut self, exit: Exit) {
+    async fn live(mut self, exit: Exit, mut serial: Serial) {
         let switch = self.subject.seat.take().map(|seat| {
             let (switches, clock) = (Arc::clone(&self.shared.switches), Arc::clone(&self.shared.clock));
             AbortOnDrop(tokio::spawn(hub::serve(seat, switches, clock)).abort_handle())
         });
+        // Before the monitor is spoken to, which lets the processors run: nothing that the guest writes is missed.
+        serial.connect().await;
         tokio::select! {
             () = exit.wait() => {}
             () = self.converse() => {}
+            () = serial.converse() => {}
         }
         drop(switch);
-        self.last_words().await;
+        serial.last_words(self.subject.console_bytes_max).await;
+        drop(serial);
         self.reap();
         if let Err(e) = count::remove_files(&self.subject.home) {
             tracing::debug!(compute = %self.subject.id, error = %e, "counts of frames of a machine that ended can't be removed");
@@ -249,21 +260,11 @@ impl Task {
         if uuid["UUID"] != wanted.as_str() {
             return Err(QmpError::Garbled);
         }
-        self.connect_serial().await;
         // Before the first instruction of a machine that is held for that.
         let (home, owner) = (&self.subject.home, self.subject.owner);
         self.cards = Some(Cards::attach(&mut qmp, &*clock, home, owner, self.has_private).await);
         self.look(&mut qmp).await?;
         loop {
-            let serial = async {
-                match &mut self.serial {
-                    None => std::future::pending().await,
-                    Some(stream) => {
-                        let mut bytes = Vec::with_capacity(CONSOLE_CHUNK_BYTES);
-                        stream.read_buf(&mut bytes).await.map(|_| bytes)
-                    }
-                }
-            };
             let press = async {
                 match self.pressing {
                     None => std::future::pending().await,
@@ -273,7 +274,6 @@ impl Task {
             let wake = tokio::select! {
                 event = qmp.event() => Wake::Event(event),
                 order = self.inbox.recv() => Wake::Order(order),
-                bytes = serial => Wake::Console(bytes),
                 () = press => Wake::Press,
                 () = clock.sleep(Duration::from_millis(ROUND_MS)) => Wake::Round,
             };
@@ -300,8 +300,6 @@ impl Task {
                 }
                 // The driver let go of the link; the abort that comes with it ends this task.
                 Wake::Order(None) => std::future::pending().await,
-                Wake::Console(Ok(bytes)) if !bytes.is_empty() => self.write_console(&bytes),
-                Wake::Console(_) => self.serial = None,
                 Wake::Round => self.round(&mut qmp).await?,
             }
         }
@@ -346,9 +344,6 @@ impl Task {
 
     async fn round(&mut self, qmp: &mut Qmp) -> Result<(), QmpError> {
         let clock = Arc::clone(&self.shared.clock);
-        if self.serial.is_none() {
-            self.connect_serial().await;
-        }
         self.count(qmp).await;
         let log = self.subject.home.file("qemu.log");
         if std::fs::metadata(&log).is_ok_and(|m| m.len() > QEMU_LOG_BYTES_MAX) {
@@ -372,38 +367,6 @@ impl Task {
     async fn count(&mut self, qmp: &mut Qmp) {
         if let Some(cards) = &mut self.cards {
             cards.read(qmp, &*self.shared.clock, &self.subject.home, self.subject.owner).await;
-        }
-    }
-
-    async fn connect_serial(&mut self) {
-        if self.serial.is_some() {
-            return;
-        }
-        match UnixStream::connect(self.subject.sockets.path(Socket::Serial)).await {
-            Ok(stream) => self.serial = Some(stream),
-            Err(e) => tracing::warn!(compute = %self.subject.id, error = %e, "the serial console can't be reached"),
-        }
-    }
-
-    fn write_console(&mut self, bytes: &[u8]) {
-        if let Err(e) = self.console.append(bytes) {
-            tracing::warn!(compute = %self.subject.id, error = %e, "the console log can't be written");
-        }
-    }
-
-    /// What the guest wrote until its end, as far as the socket holds it.
-    async fn last_words(&mut self) {
-        let Some(mut stream) = self.serial.take() else { return };
-        let mut left = self.subject.console_bytes_max;
-        while left > 0 {
-            let mut bytes = Vec::with_capacity(CONSOLE_CHUNK_BYTES);
-            match stream.read_buf(&mut bytes).await {
-                Ok(length) if length > 0 => {
-                    left = left.saturating_sub(length as u64);
-                    self.write_console(&bytes);
-                }
-                _ => return,
-            }
         }
     }
 

@@ -3,6 +3,7 @@
 use nephos_control::caller::{ComputeRead, ComputeWrite, Grant};
 use nephos_control::compute::{Begun, CONSOLE_BYTES_MAX, Choice, ComputePatch, Filter, NewCompute};
 use nephos_control::plan::{CommitError, Plan};
+use nephos_control::terminal::Opened;
 use nephos_control::view::{ComputeView, OperationView};
 use nephos_model::compute::{RestartPolicy, SSH_KEYS_MAX, USER_DATA_BYTES_MAX};
 use nephos_model::id::{ComputeId, ProjectId};
@@ -140,7 +141,18 @@ pub const OPERATIONS: &[Endpoint] = &[
         Box::pin(console(c))
     })
     .needs(Need::of::<ComputeRead>())
-    .told("Read the serial console", "The last output of the serial console.", "Console output read."),
+    .told(
+        "Read the serial console, or open a terminal on it",
+        "The last output of the serial console. A client that asks for a WebSocket (RFC 6455, over HTTP/1.1) gets an \
+         interactive terminal instead, with status 101: binary messages are bytes of the console both ways, a text message of \
+         the client is typed as UTF-8, and one of the server is a notice in JSON, `{\"lost_bytes\":N}` after output that came \
+         faster than it was read. This needs the scope `compute:write`, since it types, and a compute that is running, else 409. \
+         It spends one read, and a key holds 20 connections at once; a compute has 8 terminals at most and a workspace 32, \
+         else 429. The credential is read from the header alone: browsers can't set it, and cookies are ignored.",
+        "Console output read.",
+    )
+    .faults(&[Code::Conflict])
+    .upgrades(Need::of::<ComputeWrite>(), |c| Box::pin(open_terminal(c))),
 ];
 
 const fn action(id: &'static str, path: &'static str, handler: fn(&Call) -> Outcome<'_>) -> Endpoint {
@@ -282,6 +294,11 @@ async fn rebuild(call: &Call) -> Result<Answer, CommitError> {
 async fn accept(call: &Call, grant: &Grant<ComputeWrite>, plan: Plan<Begun>) -> Result<Answer, CommitError> {
     call.commit_begun(grant, plan, |begun| Reply::accepted(&OperationView::from(&begun.operation), begun.operation.id))
         .await
+}
+
+async fn open_terminal(call: &Call) -> Result<Opened, Fault> {
+    let grant = call.grant::<ComputeWrite>()?;
+    call.cloud().open_terminal(&grant, call.id("compute")?).await
 }
 
 async fn console(call: &Call) -> Result<Answer, CommitError> {

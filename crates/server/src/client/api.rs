@@ -270,6 +270,21 @@ impl<'a> Api<'a> {
         }
     }
 
+    /// The base URL, without a slash at its end.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The value of `Authorization`.
+    pub(super) fn authorization(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    /// Sixteen random bytes.
+    pub(super) fn random(&self) -> [u8; 16] {
+        self.entropy.u128().to_be_bytes()
+    }
+
     fn call(&self, method: &Method, path: &str, body: Option<&Value>) -> Result<Answer, Failure> {
         let idempotency = (*method == Method::POST).then(|| uuid_v4(self.entropy));
         let mut lost = false;
@@ -360,7 +375,7 @@ impl<'a> Api<'a> {
     }
 
     /// What the server says of why it refuses.
-    fn refusal(&self, parts: &http::response::Parts, bytes: &[u8]) -> Refusal {
+    pub(super) fn refusal(&self, parts: &http::response::Parts, bytes: &[u8]) -> Refusal {
         let json: Option<Value> = serde_json::from_slice(bytes).ok();
         let header = |name: &str| parts.headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let text = |key: &str| json.as_ref().and_then(|j| j.get(key)).and_then(Value::as_str).map(str::to_owned);

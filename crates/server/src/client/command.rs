@@ -197,12 +197,27 @@ pub enum Computes {
     Resize(Resize),
     /// Throw its disk away and boot it from a fresh one.
     Rebuild(Rebuild),
-    /// Print the last output of its serial console.
-    Console(One),
+    /// Print the last output of its serial console, or use it.
+    Console(Console),
     /// What it used over time.
     Metrics(Metrics),
     /// Log in, or run a command there. The host key is the one the API names.
     Ssh(Ssh),
+}
+
+/// A serial console.
+#[derive(Debug, Args)]
+pub struct Console {
+    /// Name or id of the compute.
+    pub name: String,
+    /// Use it: what you type goes to the guest and what the guest writes to your terminal, as it is. Ctrl-] leaves. What is
+    /// not a terminal is sent as it comes, and two seconds after its end without output the command is done.
+    #[arg(long)]
+    pub attach: bool,
+    #[command(flatten)]
+    pub within: Within,
+    #[command(flatten)]
+    pub server: Server,
 }
 
 /// Another size.

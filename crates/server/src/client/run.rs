@@ -11,7 +11,7 @@ use super::command::{
     Keys, Operations, Projects, Rebuild, Resize, Sandbox, Server, Ssh, SshKeyCreate, SshKeys, TokenCreate, Tokens,
     Usage, Waiting,
 };
-use super::{operation, resolve, ssh};
+use super::{operation, resolve, ssh, terminal};
 use crate::cli::{Audit, Command};
 use crate::output::{self, Output};
 
@@ -270,7 +270,11 @@ impl<'a> Session<'a> {
             Computes::Console(a) => {
                 let api = self.api(&a.server)?;
                 let id = resolve::compute(&api, &a.name, &a.within)?;
-                let data = api.get(&format!("{}/console", id_path("/computes", &id)))?.data;
+                let path = format!("{}/console", id_path("/computes", &id));
+                if a.attach {
+                    return terminal::attach(&api, &path, self.clock);
+                }
+                let data = api.get(&path)?.data;
                 match a.server.output {
                     Output::Json => output::json(&data),
                     Output::Table => {

@@ -30,7 +30,7 @@ pub enum Telemetry {
     Computes(Summed),
     /// What API keys' requests were like, by operation or by key.
     Requests(Requests),
-    /// What the computes that run have counted, as OpenMetrics text.
+    /// What the computes that run have counted, as Prometheus scrapes it.
     Export(Export),
 }
 

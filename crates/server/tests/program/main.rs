@@ -10,5 +10,6 @@ mod mail;
 mod prices;
 mod program;
 mod telemetry;
+mod terminal;
 mod webhook;
 mod workspace;

@@ -1,9 +1,9 @@
 //! The binary as its users have it: commands that end, and a server that runs until it is told to stop.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -233,6 +233,109 @@ impl Drop for Server {
         _ = self.child.kill();
         _ = self.child.wait();
     }
+}
+
+/// A command that is typed at while it runs.
+pub struct Typed {
+    child: Child,
+    input: Option<Box<dyn Write>>,
+    output: Receiver<Vec<u8>>,
+    errors: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Typed {
+    /// Starts a command with a pipe on each side.
+    pub fn piped(mut command: Command) -> Self {
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().unwrap();
+        let input: Box<dyn Write> = Box::new(child.stdin.take().unwrap());
+        let output = pump(child.stdout.take().unwrap());
+        let errors = pump(child.stderr.take().unwrap());
+        Self { child, input: Some(input), output, errors, seen: String::new() }
+    }
+
+    /// Starts a command on a terminal, of which this is the other end.
+    pub fn on_terminal(mut command: Command, terminal: File, other_end: File) -> Self {
+        let input = terminal.try_clone().unwrap();
+        command.stdin(input).stdout(terminal).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let errors = pump(child.stderr.take().unwrap());
+        let output = pump(other_end.try_clone().unwrap());
+        Self { child, input: Some(Box::new(other_end)), output, errors, seen: String::new() }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has written a text.
+    pub fn see(&mut self, text: &str) {
+        while !self.seen.contains(text) {
+            match self.output.recv_timeout(WAIT_MAX) {
+                Ok(bytes) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(why) => panic!("{why}: no {text:?} in {:?}; {}", self.seen, self.complaints()),
+            }
+        }
+    }
+
+    /// Waits until its standard error says something.
+    pub fn hear(&mut self, text: &str) {
+        let mut heard = String::new();
+        while !heard.contains(text) {
+            let bytes = self.errors.recv_timeout(WAIT_MAX).unwrap_or_else(|_| panic!("no {text:?} in {heard:?}"));
+            heard.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    pub fn type_in(&mut self, text: &str) {
+        let input = self.input.as_mut().unwrap();
+        input.write_all(text.as_bytes()).and_then(|()| input.flush()).unwrap();
+    }
+
+    /// Its input ends.
+    pub fn hang_up(&mut self) {
+        self.input = None;
+    }
+
+    fn complaints(&self) -> String {
+        self.errors.try_iter().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).collect()
+    }
+
+    /// Waits for its end, and returns its status and what its standard error said.
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let mut complaints = String::new();
+        // They end with the command.
+        loop {
+            match self.errors.recv_timeout(WAIT_MAX) {
+                Ok(bytes) => complaints.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(RecvTimeoutError::Disconnected) => return (self.child.wait().unwrap(), complaints),
+                Err(RecvTimeoutError::Timeout) => panic!("it did not end: {complaints}"),
+            }
+        }
+    }
+}
+
+impl Drop for Typed {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// What is read, as it comes.
+fn pump(mut from: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = from.read(&mut buffer) {
+            if length == 0 || sender.send(buffer[..length].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
 }
 
 /// Asks `base` by HTTP: status and body.
