@@ -83,6 +83,13 @@ impl Cloud {
         body["data"].clone()
     }
 
+    /// A report, which comes without an envelope.
+    fn get_report(&self, server: &Server, path: &str) -> Value {
+        let (status, body, _) = self.ask(server, "GET", path, None);
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
     fn compute(&self, server: &Server, id: &str) -> Value {
         self.get(server, &format!("/computes/{id}"))
     }
@@ -534,6 +541,111 @@ fn a_guest_that_is_half_made_is_finished_or_gone() {
     cloud.ended(&server, &operation.unwrap());
     cloud.assert_nothing_left();
     server.stop();
+}
+
+/// A Prometheus that scrapes one server each second, with a key.
+struct Prometheus {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Prometheus {
+    fn start(folder: &Path, server: &Server, key: &str) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let file = |name: &str| folder.join(name);
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(file("key"), key).unwrap();
+        let target = server.url.strip_prefix("http://").unwrap();
+        let config = format!(
+            "scrape_configs:\n  - job_name: nephos\n    scrape_interval: 1s\n    metrics_path: /v1/telemetry/openmetrics\n    \
+             authorization:\n      credentials_file: {}\n    static_configs:\n      - targets: [\"{target}\"]\n",
+            file("key").display()
+        );
+        std::fs::write(file("prometheus.yml"), config).unwrap();
+        let log = std::fs::File::create(file("log")).unwrap();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file("prometheus.yml").display()))
+            .arg(format!("--storage.tsdb.path={}", file("data").display()))
+            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("prometheus is there: scripts/lib/packages need metrics");
+        Self { child, url: format!("http://127.0.0.1:{port}") }
+    }
+
+    /// What a query answers, once it answers something.
+    fn found(&self, query: &str) -> Vec<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let query = query
+                .replace('{', "%7B")
+                .replace('}', "%7D")
+                .replace('"', "%22")
+                .replace('[', "%5B")
+                .replace(']', "%5D");
+            let asked = ureq::get(format!("{}/api/v1/query?query={query}", self.url)).call();
+            let text = asked.ok().and_then(|mut answer| answer.body_mut().read_to_string().ok()).unwrap_or_default();
+            let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+            match answer["data"]["result"].as_array() {
+                Some(found) if !found.is_empty() => return found.clone(),
+                _ => std::thread::sleep(Duration::from_millis(200)),
+            }
+            assert!(Instant::now() < deadline, "{query}: {text}");
+        }
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn what_a_guest_uses_is_told_to_its_tenants_prometheus() {
+    let mut cloud = Cloud::new();
+    let server = cloud.serve();
+    let body = json!({"name": "web-1", "size": "nano", "ssh_keys": [cloud.public_key()]});
+    let (id, operation) = cloud.create(&server, &body);
+    cloud.ended(&server, &operation);
+    let compute = cloud.compute(&server, &id);
+    cloud.says(&compute, "dd if=/dev/urandom of=/root/data bs=1M count=2 2>/dev/null && sync");
+    let narrow = json!({"name": "prometheus", "scopes": ["telemetry:read"]});
+    let (status, made, _) = cloud.ask(&server, "POST", "/api-keys", Some(&narrow));
+    assert_eq!(status, 201, "{made}");
+    let key = made["secret"].as_str().or(made["key"].as_str()).unwrap();
+    let prometheus = Prometheus::start(&cloud.place.parent().join("prometheus"), &server, key);
+    assert_eq!(prometheus.found("up")[0]["value"][1], json!("1"));
+
+    // At the end of this minute it is looked at, and Prometheus reads that in a second.
+    let cpu = prometheus.found("nephos_compute_cpu_seconds_total");
+    let labels = &cpu[0]["metric"];
+    assert_eq!((&labels["compute"], &labels["name"]), (&json!(id), &json!("web-1")), "{cpu:?}");
+    assert!(cpu[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap() > 0.5, "{cpu:?}");
+    let written = prometheus.found("nephos_compute_disk_written_bytes_total");
+    assert!(written[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap() >= f64::from(2 << 20), "{written:?}");
+    let outside = prometheus.found("nephos_compute_network_received_bytes_total{network=\"outside\"}");
+    assert!(outside[0]["value"][1].as_str().unwrap().parse::<f64>().unwrap() > 1_000.0, "{outside:?}");
+
+    let metrics = cloud.get_report(&server, &format!("/computes/{id}/metrics?step=1m"));
+    let points: Vec<&Value> =
+        metrics["points"].as_array().unwrap().iter().filter(|p| !p["cpu_seconds"].is_null()).collect();
+    assert_eq!(points.len(), 1, "its first minute: {metrics}");
+    assert!(points[0]["disk_written_bytes"].as_i64().unwrap() >= 2 << 20, "{}", points[0]);
+    assert!(points[0]["measured_seconds"].as_f64().unwrap() <= 60.0, "{}", points[0]);
+    let summed = cloud.get_report(&server, "/telemetry?group_by=region&step=1m");
+    assert_eq!(summed["groups"][0]["key"], json!("local"), "{summed}");
+
+    // The key can do nothing else.
+    let whole = std::mem::replace(&mut cloud.key, key.to_owned());
+    assert_eq!(cloud.ask(&server, "GET", "/computes", None).0, 403);
+    drop(prometheus);
+    cloud.key = whole;
+    cloud.delete(&server, &id);
+    server.stop();
+    cloud.assert_nothing_left();
 }
 
 #[test]
