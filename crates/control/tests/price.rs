@@ -35,6 +35,7 @@ on_both! {
     a_new_price_is_valid_from_its_second_and_changes_nothing_before
     any_history_sums_to_the_same_however_it_is_cut
     a_month_is_closed_once
+    a_clock_that_steps_back_changes_no_closed_month
     a_budget_tells_each_threshold_once_a_month
 }
 
@@ -121,6 +122,30 @@ async fn a_new_price_is_valid_from_its_second_and_changes_nothing_before(engine:
     let background = other.start().await.unwrap();
     assert_eq!(other.list_sizes(&world.grant(&caller))[0].running_microunits_per_hour, 10_800);
     background.stop().await;
+}
+
+/// The clock steps back over the end of a month that has an invoice, and things stop, begin and end there.
+async fn a_clock_that_steps_back_changes_no_closed_month(engine: Engine) {
+    let world = World::new(engine).await;
+    let caller = world.caller(Role::Owner, Mode::Live).await;
+    let mut history = History { world: &world, caller: &caller, entry: 0 };
+    let project = world.cloud.id();
+    let (old, new) = (world.cloud.id(), world.cloud.id());
+    history.turn(old, project, "compute.running", "nano", 3_600, history.now_s()).await;
+    let end = world.clock.now().month().end();
+    world.clock.advance(end.since(world.clock.now()) + SETTLED_AFTER).await;
+    world.cloud.close_months().await.unwrap();
+    let listed = world.cloud.invoices(&world.grant::<InvoiceRead>(&caller), None, &Page::default()).await.unwrap();
+    let billed = listed.items[0].amount_microunits;
+    assert!(billed > 0);
+
+    let end_s = end.secs();
+    history.turn(new, project, "compute.running", "nano", 3_600, end_s - 7_200).await;
+    history.turn(old, project, "compute.stopped", "nano", 0, end_s - 3_600).await;
+    history.stop(new, end_s - 60).await;
+    history.stop(old, end_s - 30).await;
+    assert_eq!(history.usage("2026-01", None).await.amount_microunits, Some(billed));
+    assert_eq!(history.usage("2026-02", None).await.amount_microunits, Some(0), "nothing ran there");
 }
 
 /// Random histories over the ends of months, a leap day included: starts, stops, resizes and deletions, some of them within

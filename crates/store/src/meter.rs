@@ -9,16 +9,24 @@ use crate::batch::Statement;
 use crate::{params, sql};
 
 sql! {
-    /// Closes the open interval into the ledger, unless it is empty.
+    /// Closes the open interval into the ledger, unless it is empty. It ends after every month that has an invoice, whatever a
+    /// clock that stepped back says.
     pub METER_CLOSE = "INSERT INTO ledger (tenant, resource_id, from_s, to_s, project_id, environment_id, item, size, region,
         microunits_per_hour, entry_id)
-        SELECT tenant, resource_id, from_s, $3, project_id, environment_id, item, size, region, microunits_per_hour, $4
-        FROM meters WHERE tenant = $1 AND resource_id = $2 AND from_s < $3";
+        SELECT m.tenant, m.resource_id, m.from_s, CASE WHEN c.before_s > $3 THEN c.before_s ELSE $3 END, m.project_id,
+        m.environment_id, m.item, m.size, m.region, m.microunits_per_hour, $4
+        FROM meters m CROSS JOIN (SELECT COALESCE(MAX(closed_before_s), 0) AS before_s FROM invoice_closings WHERE tenant = $1) c
+        WHERE m.tenant = $1 AND m.resource_id = $2
+        AND m.from_s < CASE WHEN c.before_s > $3 THEN c.before_s ELSE $3 END";
     /// Forgets the open interval.
     pub METER_STOP = "DELETE FROM meters WHERE tenant = $1 AND resource_id = $2";
-    /// Opens an interval; one that began later than now (the clock stepped back) keeps its beginning.
+    /// Opens an interval after every month that has an invoice; one that began later than now (the clock stepped back) keeps
+    /// its beginning.
     pub METER_OPEN = "INSERT INTO meters (tenant, resource_id, project_id, environment_id, item, size, region,
-        microunits_per_hour, from_s) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        microunits_per_hour, from_s)
+        SELECT CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT), CAST($5 AS TEXT), CAST($6 AS TEXT),
+        CAST($7 AS TEXT), CAST($8 AS BIGINT), CASE WHEN c.before_s > $9 THEN c.before_s ELSE $9 END
+        FROM (SELECT COALESCE(MAX(closed_before_s), 0) AS before_s FROM invoice_closings WHERE tenant = $1) c WHERE TRUE
         ON CONFLICT (tenant, resource_id) DO UPDATE SET item = excluded.item, size = excluded.size,
         microunits_per_hour = excluded.microunits_per_hour,
         from_s = CASE WHEN meters.from_s > excluded.from_s THEN meters.from_s ELSE excluded.from_s END";
