@@ -14,10 +14,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use nephos_model::Timestamp;
 use nephos_model::id::{MailId, WorkspaceId};
+use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
-use nephos_store::mail::{Due, NewMail};
+use nephos_store::mail::{Due, NewMail, Told};
 use nephos_store::{Batch, Statement, StoreError};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -122,6 +122,11 @@ impl Cloud {
         let expires_at = letter.expires_at().unwrap_or_else(|| now.plus(last + IN_HAND));
         let about = about.unwrap_or_else(|| id.clone());
         Some(NewMail { id, about, kind, workspace_id: None, sealed, expires_at, created_at: now })
+    }
+
+    /// The newest letters, at most `limit`, for the operator; what they say is not in it.
+    pub async fn mails(&self, limit: u32) -> Result<Vec<Told>, Fault> {
+        self.store().mails(limit).await.map_err(crate::fault::store)
     }
 
     /// Sends what is due, and answers how many letters were tried.

@@ -95,6 +95,11 @@ pub enum Request {
         /// The id of the row that the part comes after.
         after: Option<String>,
     },
+    /// List the newest letters.
+    MailList {
+        /// How many at most.
+        limit: u32,
+    },
     /// Check a price list.
     PricesCheck(price::List),
     /// Install a price list.

@@ -52,6 +52,9 @@ pub enum Command {
     /// Tell users about trouble (on the server's machine).
     #[command(subcommand)]
     Incident(Incident),
+    /// Letters to people: which were sent, wait or failed (on the server's machine).
+    #[command(subcommand)]
+    Mail(Mail),
     /// Let people into the console (on the server's machine).
     #[command(subcommand)]
     Console(Console),
@@ -476,6 +479,25 @@ pub struct IncidentUpdate {
 /// All trouble that is told of.
 #[derive(Debug, Args)]
 pub struct IncidentList {
+    #[command(flatten)]
+    pub place: Place,
+    #[command(flatten)]
+    pub printed: Printed,
+}
+
+/// Letters, as their operator sees them: never what they say.
+#[derive(Debug, Subcommand)]
+pub enum Mail {
+    /// List the newest.
+    List(MailList),
+}
+
+/// The newest letters.
+#[derive(Debug, Args)]
+pub struct MailList {
+    /// How many at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub limit: u32,
     #[command(flatten)]
     pub place: Place,
     #[command(flatten)]

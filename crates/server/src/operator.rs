@@ -127,7 +127,7 @@ pub fn new_image(a: &cli::ImageAdd) -> Result<NewImage> {
 
 /// What an operator's command asks for: where, what, how to print.
 pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Output)>> {
-    use cli::{Audit, Command, Console, Image, Incident, Plan, Prices, SigningKeys, Workspace};
+    use cli::{Audit, Command, Console, Image, Incident, Mail, Plan, Prices, SigningKeys, Workspace};
     let named = |n: &cli::Init| (n.workspace.clone(), n.owner.clone(), n.plan.clone());
     Ok(Some(match command {
         Command::Init(a) => {
@@ -173,6 +173,7 @@ pub fn request(command: &cli::Command) -> Result<Option<(cli::Place, Request, Ou
             (a.place.clone(), Request::ConsoleLink { email: a.email.clone() }, a.printed.output)
         }
         Command::Incident(Incident::List(a)) => (a.place.clone(), Request::IncidentList, a.printed.output),
+        Command::Mail(Mail::List(a)) => (a.place.clone(), Request::MailList { limit: a.limit }, a.printed.output),
         Command::Audit(Audit::Verify(a)) => {
             (a.place.clone(), Request::AuditVerify { workspace: a.workspace.clone() }, a.printed.output)
         }
@@ -210,6 +211,9 @@ pub async fn run(
         }
         Request::AuditVerify { .. } => {
             &["workspace", "mode", "rows", "first_seq", "last_seq", "is_whole", "problem", "head"]
+        }
+        Request::MailList { .. } => {
+            &["created_at", "recipient", "kind", "status", "attempts", "tried_again_at", "last_error"]
         }
         Request::PricesList => &["version", "valid_from", "installed_at"],
         Request::WorkspaceList => &["id", "name", "plan", "suspended_at", "created_at"],

@@ -21,6 +21,7 @@ use nephos_model::price::PriceList;
 use nephos_model::tenant::Mode;
 use nephos_model::workspace::Workspace;
 use nephos_model::{Fault, Timestamp};
+use nephos_store::mail::Told;
 use serde_json::{Value, json};
 
 use super::{NewImage, Refusal, Request};
@@ -106,6 +107,7 @@ pub async fn perform(on: &Installation, request: Request) -> Result<Value, Refus
             Ok(told(&cloud.update_incident(&incident, &status, &message).await?))
         }
         Request::IncidentList => Ok(Value::Array(cloud.incidents().await?.iter().map(told).collect())),
+        Request::MailList { limit } => Ok(Value::Array(cloud.mails(limit).await?.iter().map(shown_mail).collect())),
         Request::AuditVerify { workspace } => {
             let checked = cloud.verify_audit_logs(workspace.as_deref()).await?;
             Ok(Value::Array(checked.iter().map(shown_check).collect()))
@@ -218,6 +220,25 @@ async fn all_workspaces(on: &Installation) -> Result<Vec<Workspace>, Refusal> {
             return Ok(workspaces);
         }
     }
+}
+
+fn shown_mail(letter: &Told) -> Value {
+    let status = match (letter.ended_at, &letter.last_error) {
+        (None, _) => "waiting",
+        (Some(_), None) => "sent",
+        (Some(_), Some(_)) => "failed",
+    };
+    json!({
+        "id": letter.id,
+        "recipient": letter.recipient,
+        "kind": letter.kind,
+        "status": status,
+        "attempts": letter.attempts,
+        "created_at": letter.created_at.to_string(),
+        "ended_at": letter.ended_at.map(|at| at.to_string()),
+        "tried_again_at": letter.ended_at.is_none().then(|| letter.due_at.to_string()),
+        "last_error": letter.last_error,
+    })
 }
 
 fn shown_workspace(workspace: &Workspace) -> Value {

@@ -123,6 +123,19 @@ fn a_mail_server_gets_them() {
     invite(&server, key, "later@example.com");
     let line = server.wait_for_line("letter not sent; tried again");
     assert!(line.contains("come back later"), "{line}");
+
+    let list = place.run(&["mail", "list", "--output", "json"]).json();
+    let told: Vec<_> =
+        list.as_array().unwrap().iter().map(|l| (&l["recipient"], &l["status"], &l["attempts"])).collect();
+    let [later, nobody, bob] = ["later", "nobody", "bob"].map(|name| json!(format!("{name}@example.com")));
+    let one = json!(1);
+    assert_eq!(
+        told,
+        [(&later, &json!("waiting"), &one), (&nobody, &json!("failed"), &one), (&bob, &json!("sent"), &one)]
+    );
+    assert!(
+        list[1]["last_error"].as_str().unwrap().contains("no such person") && !list.to_string().contains("accept#")
+    );
 }
 
 #[test]
