@@ -3,6 +3,7 @@
 use askama::Template;
 use serde_json::{Map, Value, json};
 
+use crate::chart::{self, Chart, RANGES};
 use crate::form::{query, segment};
 use crate::frame::{Frame, missing, refused};
 use crate::overview::{ROWS, shown};
@@ -140,6 +141,9 @@ struct Detail<'a> {
     events: List,
     sizes: Vec<Thing>,
     images: Vec<Thing>,
+    charts: Vec<Chart>,
+    ranges: [(&'static str, &'static str); 3],
+    range: &'static str,
     console: String,
     ssh: String,
     /// Whether what is deleted is to be confirmed.
@@ -147,6 +151,10 @@ struct Detail<'a> {
 }
 
 impl Detail<'_> {
+    fn is_range(&self, name: &str) -> bool {
+        self.range == name
+    }
+
     fn can(&self, action: &str) -> bool {
         let status = self.compute.text("status");
         match action {
@@ -167,6 +175,10 @@ pub(crate) async fn detail(visit: &Visit<'_>, api: &dyn Api, id: &str, refusal: 
     let (operations, _) =
         shown(api.call("GET", format!("/operations?limit=5&compute_id={id}"), None, None).await.list());
     let (events, _) = shown(api.call("GET", format!("/events?limit=10&resource_id={id}"), None, None).await.list());
+    let (range, _) = RANGES.into_iter().find(|(name, _)| *name == visit.query.text("range")).unwrap_or(RANGES[0]);
+    let metrics = format!("/computes/{id}/metrics?range={range}");
+    let metrics = api.call("GET", metrics, None, None).await.thing().unwrap_or_default();
+    let charts = chart::of(&metrics.0);
     let console = api.call("GET", format!("/computes/{id}/console"), None, None).await.thing();
     let console = console.map(|console| console.text("output")).unwrap_or_default();
     // Another look takes nothing of the forms.
@@ -182,7 +194,23 @@ pub(crate) async fn detail(visit: &Visit<'_>, api: &dyn Api, id: &str, refusal: 
     };
     let frame = Frame::new(visit, "computes", compute.text("name")).with(refusal).live(std::iter::once(&compute));
     let confirms = visit.query.get("delete").is_some();
-    Page::html(frame.status(), &Detail { frame, compute, operations, events, sizes, images, console, ssh, confirms })
+    Page::html(
+        frame.status(),
+        &Detail {
+            frame,
+            compute,
+            operations,
+            events,
+            sizes,
+            images,
+            charts,
+            ranges: RANGES,
+            range,
+            console,
+            ssh,
+            confirms,
+        },
+    )
 }
 
 /// Does something with one.

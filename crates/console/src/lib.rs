@@ -6,6 +6,7 @@
 
 mod account;
 mod asset;
+mod chart;
 mod compute;
 mod form;
 mod frame;

@@ -26,7 +26,7 @@ use nephos_store::{Batch, StoreError};
 use tracing::{debug, warn};
 
 pub use self::requests::RequestsBy;
-pub use self::window::{Asked, STEPS, Window};
+pub use self::window::{Asked, RANGES, STEPS, Window};
 use crate::caller::{Caller, Grant, TelemetryRead};
 use crate::usage::metered::RUNNING;
 use crate::view::{ComputeMetricsView, TelemetryGroupView, TelemetryPointView, TelemetryView};

@@ -4,7 +4,6 @@
 //! debug build refuses to write an event that is not in it or does not match it. A version rises when a field goes or
 //! changes its meaning; new fields may come at any time.
 
-use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::view::{
@@ -123,16 +122,6 @@ pub const TYPES: &[EventType] = &[
 /// The type of this name.
 pub fn find(kind: &str) -> Option<&'static EventType> {
     TYPES.iter().find(|known| known.kind == kind)
-}
-
-/// A generator that puts shared schemas where OpenAPI documents have them.
-pub(crate) fn generator() -> SchemaGenerator {
-    SchemaSettings::draft2020_12()
-        .with(|settings| {
-            settings.definitions_path = "/components/schemas".into();
-            settings.meta_schema = None;
-        })
-        .into_generator()
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@
 
 use std::sync::OnceLock;
 
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value};
 
 use super::catalogue;
@@ -19,7 +21,7 @@ struct Known {
 fn known() -> &'static Known {
     static KNOWN: OnceLock<Known> = OnceLock::new();
     KNOWN.get_or_init(|| {
-        let mut generator = catalogue::generator();
+        let mut generator = generator();
         let schemas = catalogue::TYPES.iter().map(|t| (t.kind, Value::from((t.schema)(&mut generator)))).collect();
         Known { schemas, shared: generator.take_definitions(true).into_iter().collect() }
     })
@@ -92,6 +94,16 @@ fn matches(schema: &Value, value: &Value, known: &Known) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A generator that puts shared schemas where OpenAPI documents have them.
+fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.definitions_path = "/components/schemas".into();
+            settings.meta_schema = None;
+        })
+        .into_generator()
 }
 
 #[cfg(test)]

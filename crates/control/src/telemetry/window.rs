@@ -13,14 +13,23 @@ pub const STEPS: [(&str, i64); 6] =
 pub const POINTS_MAX: usize = 1_500;
 /// Points in an answer when no step is asked for, at most.
 const POINTS_BY_DEFAULT: i64 = 120;
-/// The time before `to` that is shown when nothing else is asked for.
-const RANGE_BY_DEFAULT_S: i64 = HOUR_S;
+/// The ranges that can be asked for by name: their names, and their lengths in seconds. The first is the default.
+pub const RANGES: [(&str, i64); 6] = [
+    ("1h", HOUR_S),
+    ("6h", 6 * HOUR_S),
+    ("24h", 24 * HOUR_S),
+    ("7d", 7 * 24 * HOUR_S),
+    ("30d", 30 * 24 * HOUR_S),
+    ("90d", HOURS_KEPT_S),
+];
 
 /// What was asked for; all of it has defaults.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Asked<'a> {
     /// From when on.
     pub from: Option<Timestamp>,
+    /// The name of a range before `to`, instead of `from`.
+    pub range: Option<&'a str>,
     /// Until before when.
     pub to: Option<Timestamp>,
     /// The name of a step.
@@ -43,7 +52,12 @@ impl Window {
     pub fn of(asked: &Asked<'_>, now: Timestamp) -> Result<Self, Fault> {
         let now_s = now.secs();
         let to_s = asked.to.map_or(now_s, |to| to.secs().min(now_s));
-        let from_s = asked.from.map_or(to_s - RANGE_BY_DEFAULT_S, Timestamp::secs);
+        if asked.from.is_some() && asked.range.is_some() {
+            let message = "\"from\" and \"range\" exclude each other; send one of them.";
+            return Err(Fault::bad(Detail::parameter("range", "contradiction", message)));
+        }
+        let range = asked.range.and_then(|name| RANGES.iter().find(|(known, _)| *known == name)).unwrap_or(&RANGES[0]);
+        let from_s = asked.from.map_or(to_s - range.1, Timestamp::secs);
         if from_s >= to_s {
             let message = "\"from\" must be before \"to\", and in the past.";
             return Err(Fault::bad(Detail::parameter("from", "out_of_range", message)));
@@ -127,7 +141,7 @@ mod tests {
     const NOW_S: i64 = 1_788_000_123;
 
     fn of(from: Option<i64>, to: Option<i64>, step: Option<&str>) -> Result<Window, String> {
-        let asked = Asked { from: from.map(Timestamp::from_secs), to: to.map(Timestamp::from_secs), step };
+        let asked = Asked { from: from.map(Timestamp::from_secs), to: to.map(Timestamp::from_secs), step, range: None };
         Window::of(&asked, Timestamp::from_secs(NOW_S)).map_err(|fault| fault.details[0].message.clone())
     }
 
@@ -140,6 +154,22 @@ mod tests {
         assert_eq!(of(Some(NOW_S - 30 * 86_400), None, None).unwrap().step_s, 21_600);
         assert_eq!(of(Some(NOW_S - 90 * 86_400), None, None).unwrap().step_s, 86_400);
         assert_eq!(of(Some(NOW_S - 86_400), None, Some("1m")).unwrap().len(), 1_441);
+        let now = Timestamp::from_secs(NOW_S);
+        for (name, seconds) in RANGES {
+            let named = Window::of(&Asked { range: Some(name), ..Asked::default() }, now).unwrap();
+            assert_eq!(named, of(Some(NOW_S - seconds), None, None).unwrap(), "{name}");
+        }
+        assert!(
+            Window::of(
+                &Asked {
+                    range: Some("1h"),
+                    from: Some(now.minus(std::time::Duration::from_secs(9))),
+                    ..Asked::default()
+                },
+                now
+            )
+            .is_err()
+        );
     }
 
     #[test]

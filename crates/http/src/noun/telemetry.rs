@@ -2,7 +2,7 @@
 
 use nephos_control::caller::TelemetryRead;
 use nephos_control::plan::CommitError;
-use nephos_control::telemetry::{Asked, Filter, GroupBy, RequestsBy, STEPS};
+use nephos_control::telemetry::{Asked, Filter, GroupBy, RANGES, RequestsBy, STEPS};
 use nephos_control::view::{ComputeMetricsView, RequestTelemetryView, TelemetryView};
 
 use crate::call::{Answer, Call};
@@ -11,16 +11,24 @@ use crate::fields::Kind;
 use crate::query::{Parameter, Query};
 use crate::reply::{OPEN_METRICS, Reply};
 
-const STEP_NAMES: [&str; STEPS.len()] = {
-    let mut names = [""; STEPS.len()];
+/// The first of each pair.
+const fn names<const N: usize>(pairs: [(&'static str, i64); N]) -> [&'static str; N] {
+    let mut names = [""; N];
     let mut i = 0;
-    while i < names.len() {
-        names[i] = STEPS[i].0;
+    while i < N {
+        names[i] = pairs[i].0;
         i += 1;
     }
     names
-};
-const FROM: Parameter = Parameter::new("from", Kind::Time, "The first point; by default an hour before the last.");
+}
+const STEP_NAMES: [&str; STEPS.len()] = names(STEPS);
+const RANGE_NAMES: [&str; RANGES.len()] = names(RANGES);
+const RANGE: Parameter = Parameter::new(
+    "range",
+    Kind::OneOf(&RANGE_NAMES),
+    "How much time before `to`; by default an hour. Not together with `from`.",
+);
+const FROM: Parameter = Parameter::new("from", Kind::Time, "The first point; see `range`.");
 const TO: Parameter = Parameter::new("to", Kind::Time, "The last point is before this time; by default now.");
 const STEP: Parameter = Parameter::new(
     "step",
@@ -59,7 +67,7 @@ pub const OPERATIONS: &[Endpoint] = &[
          the step: divide by `measured_seconds` for a rate. A step that nobody measured has nulls.",
         "Metrics found.",
     )
-    .query(&[FROM, TO, STEP]),
+    .query(&[RANGE, FROM, TO, STEP]),
     Endpoint::new("telemetry.get", "GET", "/telemetry", Success::Report, schema_of::<TelemetryView>, |c| {
         Box::pin(get(c))
     })
@@ -70,7 +78,7 @@ pub const OPERATIONS: &[Endpoint] = &[
          are in it for the time in which they ran.",
         "Telemetry found.",
     )
-    .query(&[FROM, TO, STEP, GROUP_BY, PROJECT, ENVIRONMENT, REGION]),
+    .query(&[RANGE, FROM, TO, STEP, GROUP_BY, PROJECT, ENVIRONMENT, REGION]),
     Endpoint::new(
         "telemetry.requests",
         "GET",
@@ -115,7 +123,7 @@ struct OpenMetricsView {
 }
 
 fn asked(query: &Query) -> Asked<'_> {
-    Asked { from: query.time("from"), to: query.time("to"), step: query.text("step") }
+    Asked { from: query.time("from"), range: query.text("range"), to: query.time("to"), step: query.text("step") }
 }
 
 async fn metrics(call: &Call) -> Result<Answer, CommitError> {

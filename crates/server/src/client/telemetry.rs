@@ -36,8 +36,11 @@ pub enum Telemetry {
 
 /// A range of time and its steps.
 #[derive(Debug, Args)]
-pub struct Range {
-    /// From this time on, such as 2026-03-01T00:00:00Z [default: an hour before the end].
+pub struct Span {
+    /// How much time before the end [default: 1h].
+    #[arg(long, value_name = "RANGE", value_parser = ["1h", "6h", "24h", "7d", "30d", "90d"], conflicts_with = "from")]
+    pub range: Option<String>,
+    /// From this time on, such as 2026-03-01T00:00:00Z.
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
     /// Until before this time [default: now].
@@ -48,9 +51,9 @@ pub struct Range {
     pub step: Option<String>,
 }
 
-impl Range {
+impl Span {
     fn query(&self) -> Vec<(&'static str, &str)> {
-        let all = [("from", &self.from), ("to", &self.to), ("step", &self.step)];
+        let all = [("range", &self.range), ("from", &self.from), ("to", &self.to), ("step", &self.step)];
         all.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))).collect()
     }
 }
@@ -61,7 +64,7 @@ pub struct Metrics {
     /// Name or id of the compute.
     pub name: String,
     #[command(flatten)]
-    pub range: Range,
+    pub span: Span,
     #[command(flatten)]
     pub within: Within,
     #[command(flatten)]
@@ -72,7 +75,7 @@ pub struct Metrics {
 #[derive(Debug, Args)]
 pub struct Summed {
     #[command(flatten)]
-    pub range: Range,
+    pub span: Span,
     /// A series for each of these.
     #[arg(long, value_name = "WHAT", value_parser = ["project", "environment", "region"])]
     pub by: Option<String>,
@@ -123,7 +126,7 @@ impl Session<'_> {
     pub(super) fn telemetry(&self, command: Telemetry) -> Result<(), Failure> {
         match command {
             Telemetry::Computes(a) => {
-                let mut query = a.range.query();
+                let mut query = a.span.query();
                 query.extend(a.by.as_deref().map(|by| ("group_by", by)));
                 let data = self.api(&a.server)?.get(&with_query("/telemetry", &query))?.data;
                 if a.server.output == Output::Json {
@@ -170,7 +173,7 @@ impl Session<'_> {
         let api = self.api(&a.server)?;
         let id = resolve::compute(&api, &a.name, &a.within)?;
         let path = format!("{}/metrics", id_path("/computes", &id));
-        let data = api.get(&with_query(&path, &a.range.query()))?.data;
+        let data = api.get(&with_query(&path, &a.span.query()))?.data;
         match a.server.output {
             Output::Json => output::json(&data),
             Output::Table => lines(&data["points"], POINT_FIELDS),
