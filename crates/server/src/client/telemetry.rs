@@ -98,9 +98,9 @@ pub struct Requests {
     /// Only this operation, such as compute.create.
     #[arg(long, value_name = "OPERATION")]
     pub operation: Option<String>,
-    /// Only the key with this id.
+    /// Only the API key with this id.
     #[arg(long, value_name = "ID")]
-    pub key: Option<String>,
+    pub of_key: Option<String>,
     #[command(flatten)]
     pub server: Server,
 }
@@ -147,7 +147,7 @@ impl Session<'_> {
                     ("to", &a.to),
                     ("group_by", &a.by),
                     ("operation", &a.operation),
-                    ("api_key_id", &a.key),
+                    ("api_key_id", &a.of_key),
                 ];
                 let query: Vec<_> =
                     filters.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?))).collect();
