@@ -45,7 +45,7 @@ pub const ROWS: &[(&str, &str, Measure)] = &[
     ("fsync", "system calls that wait for the disk, per durable create", fsync),
     ("deliveries", "webhook deliveries with their outcome recorded, beside bare axum", deliveries::rate),
     ("delivery-time", "from an event's commit to its arrival at a webhook", deliveries::latency),
-    ("delivery-silent", "1,000 webhooks of which a tenth never answers", deliveries::silent),
+    ("delivery-silent", "900 webhooks, alone and beside 100 that never answer", deliveries::silent),
     ("boot", "API call to the guest's first user process, beside QEMU by hand", boot_guest),
     ("idle", "start to ready, and memory while nothing happens", idle),
 ];
