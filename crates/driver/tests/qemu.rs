@@ -629,7 +629,7 @@ async fn what_machines_use_is_counted(network: Network) {
     // 3 MiB to the disk; 40 pings of 1,000 bytes to the neighbour; 2 MiB out of the guest by SSH.
     let neighbour = near.private_ip.unwrap();
     let work = format!(
-        "dd if=/dev/urandom of=/root/data bs=1M count=3 2>/dev/null && sync && ping -c 40 -i 0.02 -s 1000 {neighbour} >/dev/null \
+        "dd if=/dev/urandom of=/data bs=1M count=3 2>/dev/null && sync && ping -c 40 -i 0.02 -s 1000 {neighbour} >/dev/null \
          && dd if=/dev/zero bs=1M count=2 2>/dev/null | tr '\\0' x"
     );
     assert_eq!(world.says(&at, &key, &work).await.len(), 2 << 20);

@@ -611,7 +611,7 @@ fn what_a_guest_uses_is_told_to_its_tenants_prometheus() {
     let (id, operation) = cloud.create(&server, &body);
     cloud.ended(&server, &operation);
     let compute = cloud.compute(&server, &id);
-    cloud.says(&compute, "dd if=/dev/urandom of=/root/data bs=1M count=2 2>/dev/null && sync");
+    cloud.says(&compute, "dd if=/dev/urandom of=/data bs=1M count=2 2>/dev/null && sync");
     let narrow = json!({"name": "prometheus", "scopes": ["telemetry:read"]});
     let (status, made, _) = cloud.ask(&server, "POST", "/api-keys", Some(&narrow));
     assert_eq!(status, 201, "{made}");
