@@ -177,7 +177,7 @@ pub fn entity_tag(data: &[u8]) {
 pub fn accept(data: &[u8]) {
     const FORMS: [&str; 2] = ["text/csv", "application/x-ndjson"];
     let asked = headers_of("accept", data);
-    let form = headers::chosen(&asked, &FORMS);
+    let form = headers::chosen(&asked, &FORMS, headers::JSON);
     assert!(form.is_none_or(|form| form == headers::JSON || FORMS.contains(&form)), "only what there is is chosen");
     let _ = headers::asks_for_events(&asked);
     let _ = headers::last_event_id(&headers_of("last-event-id", data));
