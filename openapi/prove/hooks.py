@@ -82,11 +82,28 @@ def meant_to_succeed(case):
         query["confirm"] = data("/workspace", case)["name"]
     if isinstance(body, dict):
         case.body = completed(case, {key: printable(value) for key, value in body.items()})
-    # What a sequence of calls has found out by itself stays.
-    if "{id}" in case.path and case.meta.phase.name.value != "stateful":
+    if case.path.startswith("/telemetry") or case.path.endswith("/metrics"):
+        points_that_there_are(case, query)
+    # What a sequence of calls has found out by itself stays, but for a word of another path.
+    is_found = case.meta.phase.name.value == "stateful" and (case.path_parameters or {}).get("id") != "accept"
+    if "{id}" in case.path and not is_found:
         found = living(case)
         if found:
             case.path_parameters["id"] = found
+
+
+def points_that_there_are(case, query):
+    """Times of which points are kept, and steps that are not too many."""
+    end = now()
+    if "/sandbox/" in base(case):
+        end = datetime.datetime.fromisoformat(data("/clock", case)["now"])
+    if "from" in query:
+        query.pop("range", None)
+        query["from"] = f"{end - 3_600 * EACH_SECOND:%Y-%m-%dT%H:%M:%SZ}"
+    if "to" in query:
+        query["to"] = f"{end:%Y-%m-%dT%H:%M:%SZ}"
+    if "range" in query and "step" in query:
+        query["step"] = "1d"
 
 
 def completed(case, body):
