@@ -47,7 +47,7 @@ const REQUESTS_TO: Parameter =
 const REQUESTS_BY: Parameter =
     Parameter::new("group_by", Kind::OneOf(&RequestsBy::NAMES), "What rows are made for; by default `operation`.");
 const OPERATION: Parameter =
-    Parameter::new("operation", Kind::Text { bytes_max: 64 }, "Only requests for this operation.");
+    Parameter::new("operation", Kind::Reference("an operation"), "Only requests for this operation.");
 const KEY: Parameter = Parameter::new("api_key_id", Kind::Id("key"), "Only requests with this key.");
 
 /// The operations.
