@@ -84,13 +84,8 @@ impl Cloud {
         tasks.spawn(self.clone().keep_invoicing());
         tasks.spawn(self.clone().keep_watching_budgets());
         tasks.spawn(self.clone().keep_sampling());
-        let mut heard: Vec<&str> = Vec::new();
-        for (region, driver) in self.regions() {
-            // Regions may share a driver; it is heard once.
-            if !heard.contains(&&*region.driver) {
-                heard.push(&region.driver);
-                tasks.spawn(self.clone().listen(driver.clone()));
-            }
+        for driver in self.drivers() {
+            tasks.spawn(self.clone().listen(driver.clone()));
         }
         Ok(Background { tasks, cloud: self.clone() })
     }

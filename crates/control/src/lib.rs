@@ -24,6 +24,7 @@ pub mod image;
 pub mod install;
 pub mod invitation;
 pub mod invoice;
+mod latency;
 pub mod mail;
 pub mod member;
 mod metrics;
@@ -214,6 +215,13 @@ impl Cloud {
     /// How many looks at computes are under way in this process.
     pub fn looks(&self) -> watch::Receiver<usize> {
         self.0.looks.subscribe()
+    }
+
+    /// Every driver once: regions may share one.
+    pub(crate) fn drivers(&self) -> impl Iterator<Item = &Arc<dyn Driver>> {
+        let regions = self.regions();
+        let is_first = |i: usize| !regions[..i].iter().any(|(other, _)| other.driver == regions[i].0.driver);
+        regions.iter().enumerate().filter(move |(i, _)| is_first(*i)).map(|(_, (_, driver))| driver)
     }
 
     /// Every region with its driver.

@@ -22,7 +22,7 @@ use tracing::warn;
 use crate::caller::{Grant, StatusRead};
 use crate::region::unavailable;
 use crate::view::{IncidentView, PeriodView, RegionStatusView, StatusView, UptimeView};
-use crate::{Cloud, fault};
+use crate::{Cloud, fault, latency};
 
 /// Periods that are told of: their names, and their lengths in minutes.
 const PERIODS: [(&str, i64); 4] = [("24h", 1_440), ("7d", 10_080), ("30d", 43_200), ("90d", 129_600)];
@@ -79,23 +79,9 @@ impl Measured {
     }
 }
 
-/// The range that a duration is in.
+/// The range that a duration is in; the last has all that are longer.
 fn range(us: u64) -> usize {
-    if us < RANGES_PER_DOUBLING {
-        return usize::try_from(us).unwrap_or(0);
-    }
-    let doublings = u64::from(us.ilog2()) - 3;
-    let within = (us >> doublings) % RANGES_PER_DOUBLING;
-    usize::try_from(RANGES_PER_DOUBLING * (doublings + 1) + within).map_or(RANGES - 1, |range| range.min(RANGES - 1))
-}
-
-/// The longest duration of a range.
-fn longest_us(range: u64) -> u64 {
-    if range < RANGES_PER_DOUBLING {
-        return range;
-    }
-    let (doublings, within) = (range / RANGES_PER_DOUBLING - 1, range % RANGES_PER_DOUBLING);
-    ((RANGES_PER_DOUBLING + within + 1) << doublings) - 1
+    usize::try_from(latency::range(us, RANGES_PER_DOUBLING)).map_or(RANGES - 1, |range| range.min(RANGES - 1))
 }
 
 impl Cloud {
@@ -368,7 +354,7 @@ fn p99_ms(latencies: &[MeasuredLatency]) -> Option<f64> {
     for latency in &sorted {
         left -= latency.requests;
         if left <= 0 && latency.requests > 0 {
-            let longest = longest_us(u64::try_from(latency.bucket).unwrap_or(0));
+            let longest = latency::longest_us(u64::try_from(latency.bucket).unwrap_or(0), RANGES_PER_DOUBLING);
             return Some(milliseconds(i64::try_from(longest).unwrap_or(i64::MAX)));
         }
     }
@@ -390,7 +376,7 @@ mod tests {
             let range = range(us);
             assert!(range >= last && range < RANGES);
             last = range;
-            let longest = longest_us(range as u64);
+            let longest = latency::longest_us(range as u64, RANGES_PER_DOUBLING);
             assert!(us > 60_000_000 || (longest >= us && longest <= us + us / 8 + 1), "{us} in {range} to {longest}");
         }
     }

@@ -17,11 +17,11 @@ use nephos_driver::{Driver, Shape};
 use nephos_model::fault::Detail;
 use nephos_model::id::{ComputeId, EnvironmentId, ProjectId};
 use nephos_model::telemetry::{Counters, Reading};
-use nephos_model::tenant::{Mode, TenantId};
+use nephos_model::tenant::Mode;
 use nephos_model::{Fault, Timestamp};
 use nephos_store as store;
 use nephos_store::telemetry::{HOUR_S, MINUTE_S, Place};
-use nephos_store::usage::{Interval, LedgerPlace};
+use nephos_store::usage::Interval;
 use nephos_store::{Batch, StoreError};
 use tracing::{debug, warn};
 
@@ -46,8 +46,6 @@ const APART_MS_MAX: i64 = 90_000;
 const COMPUTES_AT_ONCE: usize = 64;
 /// Points of all groups together at most.
 pub const GROUP_POINTS_MAX: usize = 20_000;
-/// Intervals that are looked through before others get their turn.
-const INTERVALS_AT_ONCE: usize = 512;
 
 /// What the machines of this process had counted at the last look.
 #[derive(Debug, Default)]
@@ -140,17 +138,11 @@ impl Cloud {
 
     /// Looks at all machines of this process's drivers, and writes what they used in the minute that has just ended.
     pub async fn sample(&self) {
-        let mut asked: Vec<&str> = Vec::new();
         let mut looks: Vec<(ComputeId, Counters)> = Vec::new();
-        for (region, driver) in self.regions() {
-            // Regions may share a driver.
-            if driver.is_simulated() || asked.contains(&&*region.driver) {
-                continue;
-            }
-            asked.push(&region.driver);
+        for driver in self.drivers() {
             match driver.measure().await {
                 Ok(measured) => looks.extend(measured),
-                Err(error) => warn!(driver = %region.driver, %error, "what machines used can't be asked now"),
+                Err(error) => warn!(driver = driver.name(), %error, "what machines used can't be asked now"),
             }
         }
         for some in looks.chunks(COMPUTES_AT_ONCE) {
@@ -290,12 +282,12 @@ impl Cloud {
             .await
             .map_err(fault::store)?;
         }
-        if groups.len().saturating_mul(window.len()) > GROUP_POINTS_MAX {
+        if groups.len().saturating_mul(window.points()) > GROUP_POINTS_MAX {
             let message = format!(
                 "This would be {} groups of {} points, and {GROUP_POINTS_MAX} points is the most; ask for a longer \"step\", a \
                  shorter time, or filter by project.",
                 groups.len(),
-                window.len()
+                window.points()
             );
             return Err(Fault::bad(Detail::parameter("step", "too_many_points", message)));
         }
@@ -345,33 +337,6 @@ impl Cloud {
             }
             (at_s, before) = (end_s, after);
         }
-    }
-
-    /// Shows every interval of a tenant that reaches into a range of seconds, once.
-    async fn each_interval(
-        &self,
-        tenant: TenantId,
-        range_s: std::ops::Range<i64>,
-        mut show: impl FnMut(&Interval),
-    ) -> Result<(), StoreError> {
-        // What is open is read first. What closes while the ledger is read is then in both, and is shown once.
-        let open = self.store().open_intervals(tenant).await?;
-        let was_open: std::collections::HashSet<(&str, i64)> =
-            open.iter().map(|i| (&*i.resource_id, i.from_s)).collect();
-        for some in open.chunks(INTERVALS_AT_ONCE) {
-            some.iter().for_each(&mut show);
-            tokio::task::yield_now().await;
-        }
-        let mut place = Some(LedgerPlace::after(range_s.start));
-        while let Some(from) = place {
-            let (closed, next) = self.store().closed_intervals(tenant, &from, range_s.end).await?;
-            for some in closed.chunks(INTERVALS_AT_ONCE) {
-                some.iter().filter(|i| !was_open.contains(&(&*i.resource_id, i.from_s))).for_each(&mut show);
-                tokio::task::yield_now().await;
-            }
-            place = next;
-        }
-        Ok(())
     }
 }
 

@@ -32,6 +32,9 @@ pub const FLUSH_EVERY: Duration = Duration::from_secs(5);
 /// How often writing is tried at the end of the program, when the store does not answer at once.
 const LAST_ATTEMPTS_MAX: u32 = 3;
 
+/// Intervals that are looked through before others get their turn.
+const INTERVALS_AT_ONCE: usize = 512;
+
 /// What requests are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Counted {
@@ -302,16 +305,36 @@ impl Cloud {
         meter: &mut Metered<'_>,
         is_wanted: impl Fn(&Interval) -> bool,
     ) -> Result<(), StoreError> {
-        // What is open is read first. What closes while the ledger is read is then in both, and is counted once.
-        let open = self.store().open_intervals(tenant).await?;
-        let was_open: HashSet<(String, i64)> = open.iter().map(|i| (i.resource_id.clone(), i.from_s)).collect();
-        open.iter().filter(|i| is_wanted(i)).for_each(|i| meter.add(i));
         let (from_s, to_s) = meter.range();
-        let mut place = Some(LedgerPlace::after(from_s));
+        self.each_interval(tenant, from_s..to_s, |interval| {
+            if is_wanted(interval) {
+                meter.add(interval);
+            }
+        })
+        .await
+    }
+
+    /// Shows every interval of a tenant that reaches into a range of seconds, once.
+    pub(crate) async fn each_interval(
+        &self,
+        tenant: TenantId,
+        range_s: std::ops::Range<i64>,
+        mut show: impl FnMut(&Interval),
+    ) -> Result<(), StoreError> {
+        // What is open is read first. What closes while the ledger is read is then in both, and is shown once.
+        let open = self.store().open_intervals(tenant).await?;
+        let was_open: HashSet<(&str, i64)> = open.iter().map(|i| (&*i.resource_id, i.from_s)).collect();
+        for some in open.chunks(INTERVALS_AT_ONCE) {
+            some.iter().for_each(&mut show);
+            tokio::task::yield_now().await;
+        }
+        let mut place = Some(LedgerPlace::after(range_s.start));
         while let Some(from) = place {
-            let (closed, next) = self.store().closed_intervals(tenant, &from, to_s).await?;
-            let fresh = closed.iter().filter(|i| !was_open.contains(&(i.resource_id.clone(), i.from_s)));
-            fresh.filter(|i| is_wanted(i)).for_each(|i| meter.add(i));
+            let (closed, next) = self.store().closed_intervals(tenant, &from, range_s.end).await?;
+            for some in closed.chunks(INTERVALS_AT_ONCE) {
+                some.iter().filter(|i| !was_open.contains(&(&*i.resource_id, i.from_s))).for_each(&mut show);
+                tokio::task::yield_now().await;
+            }
             place = next;
         }
         Ok(())

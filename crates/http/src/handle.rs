@@ -119,8 +119,7 @@ fn note(app: &App, trail: &Trail, place: Place<'_>, parts: &Parts, decided: &Dec
     let Some(address) = trail.address else { return };
     let status = decided.status;
     // What has a form of its own is made for keeping, but for what is scraped again and again.
-    let has_forms = trail.endpoint.is_some_and(|endpoint| !endpoint.forms.is_empty());
-    let is_kept = has_forms && trail.endpoint.is_some_and(|endpoint| endpoint.form_by_default == crate::headers::JSON);
+    let is_kept = trail.endpoint.is_some_and(|e| !e.forms.is_empty() && e.form_by_default == crate::headers::JSON);
     let is_export = status.is_success() && is_kept && decided.kind != crate::headers::JSON;
     if !status.is_client_error() && !is_export {
         return;

@@ -12,7 +12,7 @@ use super::{Asked, REQUESTS_KEPT_S};
 use crate::caller::{Caller, Grant, TelemetryRead};
 use crate::tally::Coarse;
 use crate::view::{RequestGroupView, RequestTelemetryView};
-use crate::{Cloud, fault};
+use crate::{Cloud, fault, latency};
 
 /// Ranges for each doubling of a duration: one is known to a quarter.
 const RANGES_PER_DOUBLING: u64 = 4;
@@ -47,23 +47,13 @@ impl RequestsBy {
 
 /// The number of the range that a duration is in.
 fn range(us: u64) -> i64 {
-    let number = if us < RANGES_PER_DOUBLING {
-        us
-    } else {
-        let doublings = u64::from(us.ilog2()) - 2;
-        RANGES_PER_DOUBLING * (doublings + 1) + (us >> doublings) % RANGES_PER_DOUBLING
-    };
-    i64::try_from(number).unwrap_or(i64::MAX)
+    i64::try_from(latency::range(us, RANGES_PER_DOUBLING)).unwrap_or(i64::MAX)
 }
 
 /// The longest duration of a range, in microseconds.
 fn longest_us(range: i64) -> i64 {
-    let quarter = 1 << 2;
-    if range < quarter {
-        return range;
-    }
-    let (doublings, within) = (range / quarter - 1, range % quarter);
-    ((quarter + within + 1) << doublings.min(56)) - 1
+    let range = u64::try_from(range).unwrap_or(0);
+    i64::try_from(latency::longest_us(range, RANGES_PER_DOUBLING)).unwrap_or(i64::MAX)
 }
 
 /// Sums of requests, and how many were in each range.
@@ -193,18 +183,7 @@ impl Cloud {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn a_duration_is_known_to_a_quarter(us in 0_u64..1 << 50) {
-            let longest = u64::try_from(longest_us(range(us))).unwrap();
-            prop_assert!(us <= longest && longest <= us + us / 4, "{} in a range up to {}", us, longest);
-            prop_assert!(range(us) <= range(us + 1));
-        }
-    }
 
     #[test]
     fn quantiles_are_of_what_was_not_held() {

@@ -85,10 +85,10 @@ impl Window {
         }
         let window =
             Self { from_s: from_s - from_s.rem_euclid(step_s), to_s: to_s + (-to_s).rem_euclid(step_s), step_s };
-        if window.len() > POINTS_MAX {
+        if window.points() > POINTS_MAX {
             let message = format!(
                 "This would be {} points, and {POINTS_MAX} is the most; ask for a longer \"step\" or a shorter time.",
-                window.len()
+                window.points()
             );
             return Err(Fault::bad(Detail::parameter("step", "too_many_points", message)));
         }
@@ -96,19 +96,14 @@ impl Window {
     }
 
     /// How many steps there are.
-    pub fn len(&self) -> usize {
+    pub fn points(&self) -> usize {
         usize::try_from((self.to_s - self.from_s) / self.step_s).unwrap_or(usize::MAX)
-    }
-
-    /// Whether there are none, which there never are.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The first second of each step.
     pub fn steps(&self) -> impl Iterator<Item = i64> + use<> {
         let Self { from_s, step_s, .. } = *self;
-        (0_i64..).map(move |n| from_s + n * step_s).take(self.len())
+        (0_i64..).map(move |n| from_s + n * step_s).take(self.points())
     }
 
     /// The first second of the step that a second is in.
@@ -148,12 +143,12 @@ mod tests {
     #[test]
     fn the_last_hour_in_minutes_is_the_default() {
         let window = of(None, None, None).unwrap();
-        assert_eq!((window.step_s, window.len()), (60, 61), "the first and the last step are there in part");
+        assert_eq!((window.step_s, window.points()), (60, 61), "the first and the last step are there in part");
         assert_eq!(window.steps().count(), 61);
         assert_eq!(of(Some(NOW_S - 86_400), None, None).unwrap().step_s, 900);
         assert_eq!(of(Some(NOW_S - 30 * 86_400), None, None).unwrap().step_s, 21_600);
         assert_eq!(of(Some(NOW_S - 90 * 86_400), None, None).unwrap().step_s, 86_400);
-        assert_eq!(of(Some(NOW_S - 86_400), None, Some("1m")).unwrap().len(), 1_441);
+        assert_eq!(of(Some(NOW_S - 86_400), None, Some("1m")).unwrap().points(), 1_441);
         let now = Timestamp::from_secs(NOW_S);
         for (name, seconds) in RANGES {
             let named = Window::of(&Asked { range: Some(name), ..Asked::default() }, now).unwrap();
@@ -190,7 +185,7 @@ mod tests {
         fn every_window_has_whole_steps_within_bounds(back in 1_i64..95 * 86_400, long in 1_i64..95 * 86_400, step in 0_usize..7) {
             let step = STEPS.get(step).map(|(name, _)| *name);
             if let Ok(w) = of(Some(NOW_S - back), Some(NOW_S - back + long), step) {
-                prop_assert!((1..=POINTS_MAX).contains(&w.len()));
+                prop_assert!((1..=POINTS_MAX).contains(&w.points()));
                 prop_assert!(w.from_s <= NOW_S - back && w.from_s % w.step_s == 0 && w.to_s % w.step_s == 0);
                 prop_assert!(w.steps().all(|s| w.step_of(s) == s && w.range_s().contains(&s)));
                 prop_assert_eq!(w.step_s % w.period_s(), 0);

@@ -64,16 +64,32 @@ impl Cards {
         Self { outside, private }
     }
 
-    /// Adds what was written since the last time, and begins files anew that are large.
-    pub async fn read(&mut self, qmp: &mut Qmp, clock: &dyn Clock, home: &Home, owner: Option<u32>) {
+    /// Adds what was written since the last time.
+    pub fn read(&mut self, home: &Home) {
         for card in [&mut self.outside, &mut self.private] {
             let Some(counting) = card else { continue };
-            if let Err(e) = counting.read(qmp, clock, home, owner).await {
-                tracing::warn!(dir = %home.path().display(), error = %e, "the frames of a machine can't be counted any more");
+            let read = counting.counts().into_iter().try_for_each(|count| count.read(home));
+            if let Err(e) = read {
+                lost(home, &e.into());
                 *card = None;
             }
         }
     }
+
+    /// Begins files anew that are large, and counts what was in them.
+    pub async fn keep_small(&mut self, qmp: &mut Qmp, clock: &dyn Clock, home: &Home, owner: Option<u32>) {
+        for card in [&mut self.outside, &mut self.private] {
+            let Some(counting) = card else { continue };
+            if let Err(e) = counting.keep_small(qmp, clock, home, owner).await {
+                lost(home, &e);
+                *card = None;
+            }
+        }
+    }
+}
+
+fn lost(home: &Home, error: &QmpError) {
+    tracing::warn!(dir = %home.path().display(), %error, "the frames of a machine can't be counted any more");
 }
 
 impl Card {
@@ -93,7 +109,7 @@ impl Card {
             bytes: 0,
         };
         let mut card = Self { received: count("tx"), sent: count("rx") };
-        for count in [&mut card.received, &mut card.sent] {
+        for count in card.counts() {
             if let Err(e) = count.begin(qmp, clock, home, owner).await {
                 tracing::warn!(dir = %home.path().display(), error = %e, netdev, "the frames of a card can't be counted");
                 return None;
@@ -102,16 +118,19 @@ impl Card {
         Some(card)
     }
 
-    async fn read(
+    fn counts(&mut self) -> [&mut Count; 2] {
+        [&mut self.received, &mut self.sent]
+    }
+
+    async fn keep_small(
         &mut self,
         qmp: &mut Qmp,
         clock: &dyn Clock,
         home: &Home,
         owner: Option<u32>,
     ) -> Result<(), QmpError> {
-        for count in [&mut self.received, &mut self.sent] {
-            count.read(home)?;
-            if count.read_bytes > FILE_BYTES_MAX {
+        for count in self.counts() {
+            if fs::metadata(home.file(&count.file()))?.len() > FILE_BYTES_MAX {
                 count.detach(qmp, clock).await;
                 count.read(home)?;
                 count.begin(qmp, clock, home, owner).await?;

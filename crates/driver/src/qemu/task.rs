@@ -288,7 +288,9 @@ impl Task {
                     qmp.execute("system_powerdown", None, &*clock).await?;
                 }
                 Wake::Order(Some(Order::Measure(answer))) => {
-                    self.count(&mut qmp).await;
+                    if let Some(cards) = &mut self.cards {
+                        cards.read(&self.subject.home);
+                    }
                     let (process, home) = (self.subject.process, &self.subject.home);
                     match count::counters(&mut qmp, &*clock, process, home, self.cards.as_ref()).await {
                         // Who asked may have gone.
@@ -344,7 +346,9 @@ impl Task {
 
     async fn round(&mut self, qmp: &mut Qmp) -> Result<(), QmpError> {
         let clock = Arc::clone(&self.shared.clock);
-        self.count(qmp).await;
+        if let Some(cards) = &mut self.cards {
+            cards.keep_small(qmp, &*clock, &self.subject.home, self.subject.owner).await;
+        }
         let log = self.subject.home.file("qemu.log");
         if std::fs::metadata(&log).is_ok_and(|m| m.len() > QEMU_LOG_BYTES_MAX) {
             // QEMU appends, so it goes on at the new end.
@@ -361,13 +365,6 @@ impl Task {
             self.look(qmp).await?;
         }
         Ok(())
-    }
-
-    /// Adds the frames of the last seconds.
-    async fn count(&mut self, qmp: &mut Qmp) {
-        if let Some(cards) = &mut self.cards {
-            cards.read(qmp, &*self.shared.clock, &self.subject.home, self.subject.owner).await;
-        }
     }
 
     /// Collects the children's ends, and notes a death that nobody has noted otherwise.
